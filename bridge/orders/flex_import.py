@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -245,36 +245,84 @@ async def fetch(address: str, parameters: dict[str, str]) -> bytes:
 def read_statement(content: bytes) -> Statement:
     """The executions of a statement's trades.
 
-    What is no execution (a sum, an order) is left out, and what lacks a number, too.
+    What is no execution (a sum, an order) is left out, and what lacks a number, too; and what the
+    broker has taken back since.
     """
     _require_plain(content)
-    executions, commissions, days = list[Execution](), list[CommissionReport](), list[str]()
+    rows, taken_back, days = list[_Row](), list[_Row](), list[str]()
     try:
         for event, element in ET.iterparse(io.BytesIO(content), ("start", "end")):  # noqa: S314
             if event == "start":
                 if element.tag == "FlexStatement":
                     days += [element.get("fromDate", ""), element.get("toDate", "")]
                 continue
-            found = _execution(element) if element.tag in _TRADES else None
-            element.clear()  # a year of trades would be ten times its size in memory
+            found = _row(element) if element.tag in _TRADES else None
             if found is not None:
-                executions.append(found[0])
-                commissions += [found[1]] if found[1] is not None else []
+                (taken_back if _takes_back(element) else rows).append(found)
+            element.clear()  # a year of trades would be ten times its size in memory
     except ET.ParseError:
         raise _no_xml() from None
+    _take_back(rows, taken_back)
     return Statement(
-        executions=tuple(executions),
-        commissions=tuple(commissions),
+        executions=tuple(each.execution for each in rows),
+        commissions=tuple(each.commission for each in rows if each.commission is not None),
         since=min(days[::2], default=""),
         until=max(days[1::2], default=""),
     )
 
 
-def _execution(trade: ET.Element) -> tuple[Execution, CommissionReport | None] | None:
+class _Row(NamedTuple):
+    """A trade of a statement; `booked` is its booking's number, `takes_back` that of another."""
+
+    execution: Execution
+    commission: CommissionReport | None
+    booked: str
+    takes_back: str
+
+    def undoes(self, other: _Row) -> bool:
+        """Whether it is the same trade with its sign turned, for want of a number."""
+        mine, its = self.execution, other.execution
+        same = ("account", "time", "quantity", "perm_id")
+        return (
+            mine.side != its.side
+            and mine.contract.con_id == its.contract.con_id
+            and all(getattr(mine, name) == getattr(its, name) for name in same)
+        )
+
+
+def _row(trade: ET.Element) -> _Row | None:
+    name = _name(trade) or ("cancel" if _takes_back(trade) else "")
+    found = _execution(trade, name)
+    if found is None:
+        return None
+    return _Row(*found, trade.get("transactionID", ""), trade.get("origTransactionID", ""))
+
+
+def _takes_back(trade: ET.Element) -> bool:
+    """Whether it is no trade, but the end of one: `BUY (Ca.)`, with the quantity below zero."""
+    return (
+        trade.get("transactionType", "").endswith("Cancel")
+        or trade.get("buySell", "").endswith("(Ca.)")
+        or "Ca" in _notes(trade)
+    )
+
+
+def _take_back(rows: list[_Row], cancels: Iterable[_Row]) -> None:
+    """Removes one trade for each; what was booked again in its place stays."""
+    for cancel in cancels:
+        named = (row for row in rows if row.booked and row.booked == cancel.takes_back)
+        alike = (row for row in rows if cancel.undoes(row))
+        found = next(named, None) or next(alike, None)
+        if found is not None:
+            rows.remove(found)
+        else:
+            log.warning("flex-cancelled", execution=cancel.takes_back or cancel.execution.exec_id)
+
+
+def _execution(trade: ET.Element, name: str) -> tuple[Execution, CommissionReport | None] | None:
     if trade.get("levelOfDetail", "EXECUTION") != "EXECUTION":
         return None
     quantity, price = _number(trade, "quantity"), _number(trade, "tradePrice", "price")
-    name = _name(trade)
     if not quantity or price is None or not name:
         return None
     said = trade.get("dateTime") or trade.get("tradeDate") or ""
@@ -314,9 +362,12 @@ def _name(trade: ET.Element) -> str:
     return executed or (f"flex-{booked}" if booked else "")
 
 
+def _notes(trade: ET.Element) -> list[str]:
+    return re.split(r"[;, ]+", trade.get("notes") or trade.get("code") or "")
+
+
 def _reason(trade: ET.Element) -> str:
-    notes = re.split(r"[;, ]+", trade.get("notes") or trade.get("code") or "")
-    return next((_REASONS[note] for note in notes if note in _REASONS), "")
+    return next((_REASONS[note] for note in _notes(trade) if note in _REASONS), "")
 
 
 def _contract(trade: ET.Element) -> Contract:

@@ -214,6 +214,38 @@ def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
     assert (nothing.since, nothing.until) == ("", "")
 
 
+BOOKED = BUY | {"transactionID": "1001"}
+CANCELLED = BUY | {
+    "quantity": "-10", "ibExecID": "", "transactionID": "1002", "origTransactionID": "1001",
+    "transactionType": "TradeCancel", "buySell": "BUY (Ca.)", "notes": "Ca", "ibCommission": "0",
+}  # fmt: skip
+BOOKED_AGAIN = BUY | {"transactionID": "1003", "ibExecID": "00018037.5a5a5a5b.01.01"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"transactionID": ""},
+        {"origTransactionID": ""},
+        {"transactionType": "", "buySell": ""},
+        {"notes": "", "buySell": ""},
+        {"transactionType": "", "notes": ""},
+    ],
+)
+def test_a_trade_that_was_taken_back_is_none(said: dict[str, str]) -> None:
+    """Nor is the cancel one the other way, which the same order would have filled."""
+    cancelled = CANCELLED | said
+    assert read_statement(xml(BOOKED, cancelled)).executions == ()
+    assert read_statement(xml(cancelled)).executions == ()
+    (left,) = read_statement(xml(BOOKED, cancelled, BOOKED_AGAIN)).executions
+    assert (left.side, left.quantity, left.price) == ("BOT", 10, 100.25)
+    others = [BUY | {"ibExecID": "other.01.01", each: "7"} for each in ("conid", "quantity")]
+    found = read_statement(xml(*others, BOOKED, cancelled))
+    assert [each.exec_id for each in found.executions] == ["other.01.01"] * 2
+    assert len(found.commissions) == 2
+
+
 def test_a_long_statement_takes_no_multiple_of_its_size() -> None:
     """The bridge has 128 MB on a small machine, and a query eighty fields of each trade."""
     more = {f"field{number}": "some text or other" for number in range(60)}
