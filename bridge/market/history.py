@@ -118,6 +118,9 @@ SAME_REQUEST_SECONDS = 15.0
 ENDS_NOW_SECONDS = 1.0
 """Those who ask for the newest bars within so little time of one another get the same answer."""
 
+EMPTY_SECONDS = 600.0
+"""So long a stretch without bars is believed: a farm may have been down for that moment."""
+
 MOST_PAGES = 30
 DEADLINE_SECONDS = 55.0
 """For all pages of one answer; pages that came stay in the cache for the next attempt."""
@@ -236,6 +239,7 @@ class HistoryService:
     ) -> None:
         self.cache = cache or HistoryCache()
         self._answers = Answers()
+        self._empty: dict[PageKey, float] = {}  # until when (monotonic) that is believed
         self._gateway = gateway
         self._contracts = contracts
         self._clock = clock
@@ -252,12 +256,12 @@ class HistoryService:
                 self._gateway.require_ready()
             self.cache.hits += kept.pages
             return Raw(kept.body)
-        answer = await self.bars(query)
+        answer, final_until = await self._read(query)
+        settled = final_until > monotonic
         body = json.encode(answer)
-        settled = answer.requests == 0
         if settled or query.end is None:
             zone = ZoneInfo(answer.time_zone)
-            until = float("inf") if settled else self._clock.monotonic() + ENDS_NOW_SECONDS
+            until = final_until if settled else self._clock.monotonic() + ENDS_NOW_SECONDS
             pages = answer.cached_pages
             self._answers.put(
                 query, Answer(body, settled, pages, exchange_day(zone, now), zone, until)
@@ -272,6 +276,11 @@ class HistoryService:
             PacingLimitedError: the broker's rules need a longer wait than an answer may take.
             NoHistoryError: the broker refuses.
         """
+        answer, _ = await self._read(query)
+        return answer
+
+    async def _read(self, query: HistoryQuery) -> tuple[History, float]:
+        """The bars, and until when (monotonic) the same would be answered without a request."""
         details = None
         if not query.contract.sec_type:  # named by its number alone: what it is has to be known
             details = await self._contracts.named(query.contract)
@@ -279,7 +288,8 @@ class HistoryService:
         details = details or await self._contracts.named(query.contract)
         if not is_settled(checked.end, self._clock.now()):
             self._gateway.require_ready()
-        return await _Reading(self, details, checked).run()
+        reading = _Reading(self, details, checked)
+        return await reading.run(), reading.final_until
 
     def _checked(self, query: HistoryQuery, sec_type: str) -> _Checked:
         duration, size = parse_duration(query.duration), parse_bar_size(query.bar_size)
@@ -308,6 +318,20 @@ class HistoryService:
             request, lambda: self._gateway.queries.historical_bars(request, timeout=timeout)
         )
 
+    def kept(self, key: PageKey) -> tuple[tuple[Bar, ...] | None, float]:
+        """A page of the past that was asked for before, and until when it is believed."""
+        page = self.cache.get(key)
+        until = float("inf") if page else self._empty.get(key, 0.0)
+        return (page if self._clock.monotonic() < until else None), until
+
+    def keep(self, key: PageKey, bars: tuple[Bar, ...]) -> None:
+        """Keeps a page of the past."""
+        now = self._clock.monotonic()
+        self._empty = {each: until for each, until in self._empty.items() if until > now}
+        if not bars:
+            self._empty[key] = now + EMPTY_SECONDS
+        self.cache.put(key, bars)
+
     @property
     def clock(self) -> Clock:
         return self._clock
@@ -334,6 +358,7 @@ class _Reading:
         self._deadline = service.clock.monotonic() + DEADLINE_SECONDS
         self._requests = 0
         self._cached = 0
+        self.final_until = float("inf")
 
     async def run(self) -> History:
         wanted = self._wanted
@@ -366,13 +391,15 @@ class _Reading:
     async def _page(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:
         key = self._key(end, duration)
         if key is not None:
-            kept = self._service.cache.get(key)
+            kept, until = self._service.kept(key)
             if kept is not None:
                 self._cached += 1
+                self.final_until = min(self.final_until, until)
                 return kept
+        self.final_until = 0.0
         bars = await self._ask(end, duration)
         if key is not None:
-            self._service.cache.put(key, bars)
+            self._service.keep(key, bars)
         return bars
 
     async def _ask(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:

@@ -17,7 +17,7 @@ from bridge.market.errors import (
     NoQuoteError,
     StaleExpirationError,
 )
-from bridge.market.history import Answer, Answers, HistoryQuery, HistoryService
+from bridge.market.history import EMPTY_SECONDS, Answer, Answers, HistoryQuery, HistoryService
 from bridge.market.options import OptionService, SliceQuery
 from bridge.market.quotes import QuoteService
 from bridge.model import (
@@ -569,6 +569,26 @@ async def test_a_stretch_without_data_is_empty_and_any_other_refusal_is_told() -
     market.clock.advance(20)
     with pytest.raises(NoHistoryError):
         await market.history.bars(query)
+
+
+async def test_a_stretch_without_bars_is_believed_for_a_while() -> None:
+    """A farm that was down for a moment hides no day; to page through years asks nothing again."""
+    market = Market()
+    market.gateway.bars = lambda _: ()
+    past = HistoryQuery(contract=AAPL, bar_size="1h", end=START - timedelta(days=3))
+    assert json.decode(await market.history.encoded(past))["bars"] == []
+    asked = len(market.gateway.asked)
+    market.gateway.bars = hourly
+    for _ in range(2):
+        market.clock.advance(EMPTY_SECONDS / 3)
+        assert json.decode(await market.history.encoded(past))["bars"] == []
+    assert len(market.gateway.asked) == asked
+    market.clock.advance(EMPTY_SECONDS / 3 + 1)
+    assert json.decode(await market.history.encoded(past))["bars"]
+    asked = len(market.gateway.asked)
+    market.clock.advance(2 * EMPTY_SECONDS)
+    assert json.decode(await market.history.encoded(past))["bars"]
+    assert len(market.gateway.asked) == asked
 
 
 async def test_pacing_is_passed_on_and_what_came_is_kept() -> None:
