@@ -130,6 +130,11 @@ GENERIC_TICKS: Final = {
 """What is asked for beside the usual ticks, by the kind (IBKR, "Generic tick types")."""
 
 
+UNPRICED_SECONDS = 1.0
+"""So long after a line was asked for bid and ask may come behind its first value."""
+_UNQUOTED: Final = frozenset({"IND"})
+"""Kinds that have no bid and ask."""
+
 LineKey = tuple[int, str]
 """A contract's number, and the exchange that its quotes are from: each has another bid."""
 
@@ -214,6 +219,7 @@ class QuoteLine:
         self._channel: _Channel | None = None
         self._probe: _Channel | None = None
         self._lane = Lane.INTERACTIVE
+        self._opened_at = float("-inf")
         self._interrupted = False  # and not looked at since
         self._silent_since: float | None = None
         self._waiters: set[asyncio.Event] = set()
@@ -223,6 +229,7 @@ class QuoteLine:
     def open(self, lane: Lane | None = None) -> None:
         """Requests the line, as live as it may be; without a lane on the one of the last time."""
         self._lane = lane or self._lane
+        self._opened_at = self._clock.monotonic()
         self._drop_channel()
         channel = self._request(self.fallback.wanted, lane=self._lane)
         if not channel.dead:
@@ -417,6 +424,9 @@ class QuoteLine:
     ) -> bool:
         """Until `complete`, or until no value came for `settle` seconds after a first one.
 
+        The day before's close may come long before bid and ask: while neither is there, that is no
+        price to go by yet, and just after the line was opened they are waited for a little longer.
+
         Returns whether anything fresh came within `timeout` seconds. Ends early, with the refusal
         in `error`, when the broker gives no data at all.
         """
@@ -429,9 +439,8 @@ class QuoteLine:
                 left = deadline - loop.time()
                 if left <= 0:
                     break
-                some = bool(self.slot.fresh_fields())
                 try:
-                    async with asyncio.timeout(min(left, settle) if some else left):
+                    async with asyncio.timeout(min(left, self._pause(settle))):
                         await woken.wait()
                 except TimeoutError:
                     break
@@ -439,6 +448,16 @@ class QuoteLine:
         finally:
             self._waiters.discard(woken)
         return bool(self.slot.fresh_fields())
+
+    def _pause(self, settle: float) -> float:
+        """For how long the next value is waited for."""
+        if not self.slot.fresh_fields():
+            return float("inf")
+        quoted = self.slot.fresh("bid") or self.slot.fresh("ask")
+        known_long = self._clock.monotonic() - self._opened_at >= UNPRICED_SECONDS
+        if quoted or known_long or self.contract.sec_type in _UNQUOTED:
+            return settle
+        return max(settle, UNPRICED_SECONDS)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

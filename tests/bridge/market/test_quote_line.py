@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from bridge.market.quote_line import LineWatcher, QuoteLine
 from bridge.market.quotes import basics_known
 from bridge.model import Contract, MarketDataType, PriceTick
@@ -260,7 +262,7 @@ async def test_waiting_ends_when_complete_when_settled_or_when_refused() -> None
     gateway, _, _, line = opened()
     waiting = asyncio.create_task(line.wait(basics_known, 30, settle=0.01))
     await asyncio.sleep(0)
-    gateway.lines[0].tick(PriceTick("close", 10, None))
+    gateway.lines[0].tick(PriceTick("ask", 10, 1))
     assert await waiting
 
     gateway, _, _, line = opened()
@@ -271,6 +273,24 @@ async def test_waiting_ends_when_complete_when_settled_or_when_refused() -> None
 
     gateway, _, _, line = opened()
     assert not await line.wait(basics_known, 0.01)
+
+
+@pytest.mark.parametrize("kind", ["STK", "IND"])
+async def test_bid_and_ask_that_come_after_the_close_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """An order would be held against the price of the day before; an index has neither."""
+    monkeypatch.setattr("bridge.market.quote_line.UNPRICED_SECONDS", 60.0)
+    gateway, _, _, line = opened()
+    line.contract = structs.replace(line.contract, sec_type=kind)
+    waiting = asyncio.create_task(line.wait(basics_known, 60, settle=0.0))
+    await asyncio.sleep(0)
+    gateway.lines[0].tick(PriceTick("close", 10, None))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert waiting.done() is (kind == "IND")
+    gateway.lines[0].tick(PriceTick("bid", 11, 1))
+    assert await waiting
 
 
 @pytest.mark.parametrize("kind", [DELAYED, MarketDataType.DELAYED_FROZEN])
