@@ -39,6 +39,7 @@ from bridge.rules.holdings import Holding, fits, spoken_contract
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
 from bridge.rules.trouble import Troubles, lasting, reason
+from bridge.rules.unjudged import NO_DETAILS
 from bridge.rules.watch import HoldingWatch
 from bridge.side_by_side import side_by_side
 from bridge.store import rules as store
@@ -205,7 +206,11 @@ class Closes:
         if isinstance(step, Change | Cancel) or after != close:
             await self._keep(after, before=close)
         if isinstance(step, Wait):
-            return step.reason if step.stuck and after.outcome is None else ""
+            if after.outcome is not None:
+                return ""
+            if holding is not None and self.watch.market(holding) is None:
+                return NO_DETAILS
+            return step.reason if step.stuck else ""
         return await self._act(close, after, step, holding, rule)
 
     def _holding(self, close: Close) -> Holding | None:

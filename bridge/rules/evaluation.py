@@ -21,6 +21,10 @@ from bridge.rules.model import Rule, Threshold, Trailing
 
 _SLACK: Final = 1e-9
 _CLOCKS: Final = timedelta(minutes=1)
+NOT_ARMED: Final = "not armed yet"
+NO_EXPIRATION: Final = "it does not expire"
+EXPECTED: Final = frozenset({NOT_ARMED, NO_EXPIRATION})
+"""Why a trigger is unknown where nothing is wrong."""
 _NARROW: Final = 0.10
 """A spread of this much is never wide: cheap options have no finer market."""
 
@@ -483,7 +487,7 @@ def _trailing(facts: _Facts) -> Trigger:
     if why is not None or facts.price is None:
         return Trigger(name="trailing", level=stop, unknown=why or "no price")
     if stop is None:
-        return Trigger(name="trailing", value=facts.price, unknown="not armed yet")
+        return Trigger(name="trailing", value=facts.price, unknown=NOT_ARMED)
     distance = facts.holding.direction * (facts.price - stop)
     return _measured("trailing", stop, facts.price, distance)
 
@@ -512,7 +516,9 @@ def _days_to_expiration(facts: _Facts) -> Trigger:
     limit = facts.rule.days_to_expiration or 0
     expiration = facts.holding.expiration
     if not expiration:
-        return Trigger(name="daysToExpiration", level=limit, unknown="it does not expire")
+        month = any(leg.contract.expiration for leg in facts.holding.legs)
+        why = "the day on which it expires is not known" if month else NO_EXPIRATION
+        return Trigger(name="daysToExpiration", level=limit, unknown=why)
     try:
         day = date(int(expiration[:4]), int(expiration[4:6]), int(expiration[6:8]))
     except ValueError:

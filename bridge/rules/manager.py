@@ -40,11 +40,12 @@ from bridge.rules.evaluation import (
     standing_of,
 )
 from bridge.rules.holdings import Holding, fits
-from bridge.rules.journal import Place, RuleJournal, named
+from bridge.rules.journal import Place, RuleJournal
 from bridge.rules.model import Rule, RuleSet, wording
 from bridge.rules.protection import Protection
-from bridge.rules.trouble import Troubles
+from bridge.rules.unjudged import NO_DETAILS, Unjudged
 from bridge.rules.watch import HoldingWatch
+from bridge.services import Need
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
 from bridge.store.rules import RuleEvent
@@ -63,11 +64,8 @@ SETTLING_SECONDS: Final = 3.0
 """How long a position is there before it is judged: its executions come a moment after it."""
 GATHER_SECONDS: Final = 0.05
 """Ticks of one moment are judged together."""
-_UNCLEAR: Final = (
-    "several positions fit the legs that it names, and no rule is for any of them: say the"
-    " expiration or the conId of each leg"
-)
-_FAILS: Final = "an error of the bridge keeps it from being judged; see its log"
+_UNSEEN: Final = "nothing is judged, and nothing closed: {}"
+_UNFOLLOWED: Final = "stops at the broker are neither sent nor moved: {}"
 MOST_STATUSES: Final = 5000
 """Of the latest orders is remembered what the broker said of them."""
 
@@ -109,10 +107,9 @@ class PositionManager:
         self._stale = True
         self._statuses: dict[tuple[int, int, int], tuple[str, float, float]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._troubles = Troubles(clock=given.clock)
-        self._failing: dict[Place, Holding] = {}
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
+        self._unjudged = Unjudged(clock=given.clock, tell=self._tell)
         self._protection = Protection(
             orders=given.orders,
             journal=self._journal,
@@ -235,13 +232,17 @@ class PositionManager:
             place = (rule.id, holding.key)
             followed = waits is None and self._memory(place, holding) is not None
             judged = self._judged(rule, holding, market if followed else _still(market))
-            if judged is not None:
-                if followed:  # a price between two turns may have moved what is shown
-                    mark = structs.replace(judged.memory, decided=self._decided_of(place))
-                    self._journal.note(place, mark)
-                shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
-                before = self._stop_of_earlier(place, holding)
-                found.append(structs.replace(shown, waits=waits or before or shown.waits))
+            if judged is None:
+                memory = remembered(holding, self._clock.now())
+                judged = Judgement(
+                    rule=rule.id, holding=holding.key, memory=memory, waits=NO_DETAILS
+                )
+            elif followed:  # a price between two turns may have moved what is shown
+                mark = structs.replace(judged.memory, decided=self._decided_of(place))
+                self._journal.note(place, mark)
+            shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
+            before = self._stop_of_earlier(place, holding)
+            found.append(structs.replace(shown, waits=waits or before or shown.waits))
         return found
 
     def _decided_of(self, place: Place) -> bool:
@@ -263,9 +264,11 @@ class PositionManager:
             except BridgeError as error:
                 self.waits = error.detail
                 log.warning("rules-turn-failed", reason=error.detail, code=error.code)
+                await self._unjudged.blind(_UNSEEN.format(self.waits))
             except Exception:
                 self.waits = "an error of the bridge; see its log"
                 log.exception("rules-turn-failed")
+                await self._unjudged.blind(_UNSEEN.format(self.waits))
             await self._woken_within(self._patience())
 
     def _patience(self) -> float:
@@ -291,11 +294,13 @@ class PositionManager:
         self.waits = self._pause()
         if self._nothing_to_do() or self._away() is not None:
             self._decided.clear()  # it holds for the prices of then, whenever this is over
+            self._rest()
             await self._journal.keep_now_and_then()
             return
         if self._stale or self._closes.running or self._given.watch.age() >= LOOK_SECONDS:
             await self._look()
-        self._failing.clear()
+        self._unjudged.begin()
+        self._unjudged.unclear(self._given.watch.unclear)
         if self.waits is None:
             for holding in self._given.watch.holdings:
                 self._judge_alone(holding)
@@ -306,6 +311,10 @@ class PositionManager:
         await self._closes.advance_all(self._terms.rules)
         await self._tell_of_the_unjudged()
         unfollowed = await self._follow()
+        if unfollowed is None:
+            self._unjudged.sees()
+        else:
+            await self._unjudged.blind(_UNFOLLOWED.format(unfollowed))
         await self._journal.keep_now_and_then()
         self.waits = self.waits or unfollowed
 
@@ -318,28 +327,26 @@ class PositionManager:
             return error.detail
         return None
 
+    async def _tell(self, event: RuleEvent) -> None:
+        await self._journal.tell(event)
+
     async def _tell_of_the_unjudged(self) -> None:
-        """Once, when it stays so: what a rule does nothing for, because nobody can tell how."""
-        unjudged: dict[tuple[str, str], tuple[str, list[Holding]]] = {
-            place: (_FAILS, [holding]) for place, holding in self._failing.items()
-        }
-        for each in self._given.watch.unclear:  # legs that several positions fit
-            place = (each.unclear, each.account)
-            unjudged.setdefault(place, (_UNCLEAR, []))[1].append(each)
-        for key in set(self._troubles.of()) - unjudged.keys():
-            self._troubles.over(key)
-        for key, (why, found) in unjudged.items():
-            if not self._troubles.add(key, lasting=False):
-                continue
-            names = ", ".join(each.name for each in found)
-            detail = {**named(found[0]), "name": names, "why": why}
-            event = RuleEvent(at=self._clock.now(), kind="waits", rule=key[0], detail=detail)
-            try:
-                await self._journal.tell(event)
-            except BridgeError as error:
-                log.warning("unjudged-not-told", rule=key[0], reason=error.detail)
-            else:
-                self._troubles.told(key)
+        if self.waits is None:
+            await self._unjudged.tell_of_it()
+        else:
+            self._unjudged.wait()
+
+    def _rest(self) -> None:
+        """There is nothing to look at, or no way to it."""
+        self._unjudged.sees()
+        if self._nothing_to_do():
+            self._unjudged.forget()
+        else:
+            self._unjudged.wait()
+
+    def need(self) -> Need | None:
+        """What people were told of, and is still judged by no rule."""
+        return self._unjudged.need()
 
     async def _look(self) -> None:
         """Asks for the positions; when that fails they are asked for again soon."""
@@ -444,15 +451,17 @@ class PositionManager:
             self._judge(holding)
         except Exception:
             log.exception("rules-judgement-failed", holding=holding.key)
-            self._failing["a rule", holding.key] = holding
+            self._unjudged.fails("a rule", holding)
 
     def _judge(self, holding: Holding) -> None:
         """Remembers and decides; a holding that is being closed is judged by nobody."""
         if self._closes.of(holding.key) is not None:
             return
         market = self._given.watch.market(holding)
-        for rule in self._rules_for(holding) if market is not None else ():
-            if self._decides(rule, holding, market):
+        for rule in self._rules_for(holding):
+            if market is None:
+                self._unjudged.without_details(rule.id, holding)
+            elif self._decides(rule, holding, market):
                 return
 
     def _decides(self, rule: Rule, holding: Holding, market: Market | None) -> bool:
@@ -461,10 +470,11 @@ class PositionManager:
             judged = self._judged(rule, holding, market)
         except Exception:
             log.exception("rules-judgement-failed", rule=rule.id, holding=holding.key)
-            self._failing[rule.id, holding.key] = holding
+            self._unjudged.fails(rule.id, holding)
             return False
         if judged is None or self._is_new((rule.id, holding.key), holding):
             return False
+        self._unjudged.judged(judged, holding)
         if judged.decision is None:
             self._journal.note((rule.id, holding.key), judged.memory)
             return False

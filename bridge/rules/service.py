@@ -344,9 +344,11 @@ def described(event: RuleEvent) -> str:
         said = "has lost what it knew of"
     if "leftover" in detail:
         said = "cannot take away its stop at the broker for"
+    if "all" in detail:
+        said = "Rules do not get on"
     if "overridden" in detail:
         said = "as it was written through the API does nothing"
-    parts = [f"{event.rule} {said} {size}{what}".rstrip()]
+    parts = [f"{event.rule} {said} {size}{what}".strip()]
     if event.kind in {"decided", "simulated"}:
         price, profit = detail.get("price"), detail.get("profit")
         parts.append(str(detail.get("reason", "")))

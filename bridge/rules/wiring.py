@@ -63,6 +63,7 @@ def install(services: Services) -> None:
         database, clock, services[Auditor], manager, load(environment.rules_file)
     )
     services.provide(RulesService, service)
+    services.needs.append(manager.need)
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:

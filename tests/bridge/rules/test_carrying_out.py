@@ -21,6 +21,7 @@ from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
 from bridge.rules.closing_steps import Attempt, Close, ClosedLeg, Working
 from bridge.rules.service import described, level_of
+from bridge.rules.unjudged import NO_DETAILS
 from bridge.side_by_side import AT_ONCE
 from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, market, only, rules, stock
@@ -196,6 +197,13 @@ async def test_trouble_that_passes_gives_no_close_up(error: BridgeError) -> None
     stand.orders.fails = None
     await stand.turns(40, 1, lambda: setattr(stand.orders, "state_now", OPEN))
     assert stand.told()[1:] == [("order", None)]
+
+
+async def test_a_close_of_what_nobody_knows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(attempt=None, attempts=0, step=0, stepped_at=None)
+    monkeypatch.setattr(stand.watch, "market", lambda _: None)
+    await stand.turns(30, 1)
+    assert (stand.orders.acts, stand.told()) == ([], [("waits", NO_DETAILS)])
 
 
 async def test_another_rule_of_the_same_name_does_not_go_on_with_a_close() -> None:

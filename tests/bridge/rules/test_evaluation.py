@@ -11,6 +11,7 @@ from msgspec import structs
 from bridge.broker_time import Session, session_of
 from bridge.model import Contract, Position
 from bridge.rules.evaluation import (
+    EXPECTED,
     Judgement,
     Market,
     Memory,
@@ -225,6 +226,17 @@ def test_a_day_that_no_calendar_has_is_unknown() -> None:
     )
     assert found.decision is None
     assert found.triggers[0].unknown == "20261399 is no day"
+
+
+@pytest.mark.parametrize(("expiration", "expected"), [("", True), ("202606", False)])
+def test_a_month_is_no_day_of_expiration(expiration: str, expected: bool) -> None:
+    """A share has none, and a rule for all lacks nothing there; of a future it has to be told."""
+    contract = Contract(con_id=1, symbol="ES", sec_type="FUT", expiration=expiration)
+    future = Position(account="DU1", contract=contract, quantity=1, average_cost=5.0)
+    (trigger,) = first(rule(daysToExpiration=3), only(future), market()).triggers
+    assert not trigger.met
+    assert trigger.unknown is not None
+    assert (trigger.unknown in EXPECTED) is expected
 
 
 @pytest.mark.parametrize(

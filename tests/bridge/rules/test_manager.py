@@ -344,8 +344,8 @@ async def test_a_rule_that_is_changed_while_it_closes_does_not_begin_anew_at_the
 
 async def test_that_legs_are_not_clear_is_told_once_when_it_stays() -> None:
     stand = Stand(rules(STOP), only(stock(100)), 100.0)
-    unclear = structs.replace(stand.holding, unclear="whole")
-    stand.watch.unclear = (unclear, unclear)
+    both = (stand.holding, only(stock(5, con_id=2)))
+    stand.watch.unclear = tuple(structs.replace(each, unclear="whole") for each in both)
     await stand.turn()
     assert stand.journal.told == []
     for _ in range(3):
