@@ -1,12 +1,12 @@
 """Decides what is said, and how often; sends in the background.
 
 A condition (`raised`, `cleared`) is told once when it begins, once more when it is about something
-else than before (another trouble of the same kind), and once when it has ended; an event (`tell`)
-each time. However much happens, a kind is told about at most once in ten minutes (orders, clients
-and rules more often) and at most twenty messages go out in an hour. An event for which it is too
-soon waits, and is told with those that came meanwhile in one message; what is too much even for
-that, and a condition that came and went, is counted in the next message. What a person has answered
-counts no longer: the next approval that is asked for is told at once.
+else than before (another trouble of the same kind), once a day while it lasts, and once when it has
+ended; an event (`tell`) each time. However much happens, a kind is told about at most once in ten
+minutes (orders, clients and rules more often) and at most twenty messages go out in an hour. An
+event for which it is too soon waits, and is told with those that came meanwhile in one message;
+what is too much even for that, and a condition that came and went, is counted in the next message.
+What a person has answered counts no longer: the next approval that is asked for is told at once.
 
 A message that a service did not take is tried three more times, at that service only, unless what
 it tells is over by then. What nobody has taken at all waits, and is told in one message with its
@@ -52,6 +52,10 @@ FREQUENT: Final = {
 of them takes the place of another, or of what needs a person otherwise."""
 ANSWERED_BY_A_PERSON: Final = {AlertKind.WAITING_2FA, AlertKind.PORTAL_LOGIN}
 HOUR: Final = 3600.0
+REMIND_SECONDS: Final = 24 * HOUR
+"""What holds for so long is told again: who was away, or has missed it, hears of it after all."""
+TOLD_ONCE: Final = {AlertKind.VERSION_ENDS}
+"""A date is named; nothing becomes worse until then."""
 MOST_IN_AN_HOUR: Final = 20
 MOST_RULES_IN_AN_HOUR: Final = 60
 MOST_WAITING: Final = 60
@@ -101,12 +105,13 @@ class _Condition(Struct, frozen=True, kw_only=True):
     """One that holds: what it is about, and what has told of it.
 
     `letter`: what told of what it is about now; None: that is not told yet. `letters`: all that
-    told of it since it began.
+    told of it since it began. `told_at`: when the last of them did (monotonic).
     """
 
     about: str
     letter: _Letter | None
     letters: tuple[_Letter, ...] = ()
+    told_at: float = 0.0
 
 
 class AlertService:
@@ -188,11 +193,12 @@ class AlertService:
             await self._memory.keep(self._kept())
 
     def raised(self, kind: AlertKind, body: str, about: str = "") -> None:
-        """A condition holds; told once, until it was cleared, or is `about` something else."""
+        """A condition holds; told once a day, until it was cleared, or is `about` another thing."""
         self._before.discard(kind)
         known = self._active.get(kind)
         changed = known is None or known.about != about
         if known is not None and not changed and known.letter is not None:
+            self._remind(kind, body, known)
             return
         letters = known.letters if known is not None else ()
         if changed:
@@ -200,9 +206,25 @@ class AlertService:
                 letter.over = True
         told = self._tell(kind, body, count=changed)
         self._active[kind] = _Condition(
-            about=about, letter=told, letters=(*letters, told)[-MOST_LETTERS:] if told else letters
+            about=about,
+            letter=told,
+            letters=(*letters, told)[-MOST_LETTERS:] if told else letters,
+            told_at=self._clock.monotonic(),
         )
         if changed or told:
+            self._changed()
+
+    def _remind(self, kind: AlertKind, body: str, known: _Condition) -> None:
+        """What was told a day ago is told again; what nobody has got yet is tried anyway."""
+        told_by, now = known.letter, self._clock.monotonic()
+        if kind in TOLD_ONCE or told_by is None or not told_by.reached:
+            return
+        if now - known.told_at < REMIND_SECONDS:
+            return
+        letter = self._tell(kind, body, count=False)
+        if letter is not None:
+            letters = (*known.letters, letter)[-MOST_LETTERS:]
+            self._active[kind] = structs.replace(known, letter=letter, letters=letters, told_at=now)
             self._changed()
 
     def cleared(self, kind: AlertKind) -> None:
@@ -523,7 +545,9 @@ class AlertService:
                 kind = AlertKind(name)
                 own = [letter for letter in self._untold if letter.kind is kind]
                 letters = tuple(own[-MOST_LETTERS:]) or (_told_before(kind, self._clock.now()),)
-                self._active[kind] = _Condition(about=about, letter=letters[-1], letters=letters)
+                self._active[kind] = _Condition(
+                    about=about, letter=letters[-1], letters=letters, told_at=now
+                )
                 self._before.add(kind)
 
     def _spawn(self, work: object) -> None:

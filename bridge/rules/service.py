@@ -277,6 +277,8 @@ class RulesService:
         lines = [f"Rules watch {self.manager.holdings} positions. {since}: {said}."]
         if self.manager.waits is not None:
             lines.append(f"Nothing is judged now: {self.manager.waits}.")
+        elif (need := self.manager.need()) is not None:
+            lines.append(f"{need.message}.")
         lines += [f"{_clock(each.at, here)} {described(each)}" for each in told[:20]]
         if len(told) > 20:
             lines.append(f"And {len(told) - 20} more: GET /rules/events.")

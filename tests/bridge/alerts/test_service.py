@@ -20,7 +20,12 @@ from bridge.alerts.messages import (
     WorkerError,
     read_addresses,
 )
-from bridge.alerts.service import MOST_UNTOLD, SAME_KIND_SECONDS, AlertService
+from bridge.alerts.service import (
+    MOST_UNTOLD,
+    REMIND_SECONDS,
+    SAME_KIND_SECONDS,
+    AlertService,
+)
 from tests.bridge.alerts.conftest import Stuck, WebHook
 from tests.bridge.portal.conftest import JumpingClock
 from tests.bridge.wound import WoundClock
@@ -440,6 +445,49 @@ async def test_a_message_that_is_sent_again_does_not_come_after_what_it_tells_is
     await clock.wind(800)
     assert [title for title in sender.sent if "waits for your" in title] == sender.sent[:1]
     assert len(sender.sent) == 5
+    await alerts.stop()
+
+
+async def test_what_lasts_is_told_once_a_day() -> None:
+    """Who was away, or has missed the first message, hears of it after all."""
+    clock, sender = WoundClock(), CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+
+    async def looked(kind: AlertKind, after: float, body: str = "x") -> int:
+        await clock.wind(after)
+        for _ in range(3):
+            alerts.raised(kind, body)
+        await drained(alerts)
+        return len(sender.sent)
+
+    assert await looked(AlertKind.DISK_LOW, 0.0, "900 MB are free") == 1
+    assert await looked(AlertKind.DISK_LOW, REMIND_SECONDS - 1) == 1
+    assert await looked(AlertKind.DISK_LOW, 1.0, "20 MB are free") == 2
+    assert sender.bodies[-1] == "20 MB are free"
+    assert await looked(AlertKind.DISK_LOW, REMIND_SECONDS - 1) == 2
+    assert await looked(AlertKind.DISK_LOW, 1.0) == 3
+    alerts.cleared(AlertKind.DISK_LOW)
+    await drained(alerts)
+    assert sender.sent[3:] == ["The disk has room again"]
+    assert await looked(AlertKind.VERSION_ENDS, 0.0) == 5
+    assert await looked(AlertKind.VERSION_ENDS, 3 * REMIND_SECONDS) == 5
+    await alerts.stop()
+
+
+async def test_what_nobody_has_got_yet_is_no_reminder() -> None:
+    clock, sender = WoundClock(), FickleSender(False)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.DISK_LOW, "x")
+    await drained(alerts)
+    await clock.wind(800)
+    tried = len(sender.sent)
+    await clock.wind(REMIND_SECONDS)
+    alerts.raised(AlertKind.DISK_LOW, "x")
+    await drained(alerts)
+    assert len(sender.sent) == tried
+    assert alerts.need() is not None
     await alerts.stop()
 
 

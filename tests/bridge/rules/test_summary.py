@@ -17,6 +17,7 @@ from bridge.rules.evaluation import Trigger, reason_of
 from bridge.rules.manager import Terms
 from bridge.rules.model import RuleSet, read
 from bridge.rules.service import RulesFileError, RulesService, described
+from bridge.services import Need
 from bridge.store import Database, settings
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
@@ -31,6 +32,7 @@ class Manager:
 
     holdings = 2
     waits: str | None = None
+    needs: Need | None = None
     acts: tuple[tuple[str, Any], ...] | list[tuple[str, Any]] = ()
 
     def __init__(self) -> None:
@@ -41,6 +43,9 @@ class Manager:
 
     def standing(self) -> tuple[()]:
         return ()
+
+    def need(self) -> Need | None:
+        return self.needs
 
 
 class Day:
@@ -101,6 +106,13 @@ async def test_a_summary_says_when_nothing_is_watched_at_all(day: Day) -> None:
     told = await day.told(5, 17)
     assert told is not None
     assert "Nothing is judged now: the session is lost." in told
+
+
+async def test_a_summary_says_each_day_what_is_not_judged(day: Day) -> None:
+    message = "Rule stop is not judged for AAPL: nobody knows what it is"
+    day.manager.needs = Need(code="rules-unjudged", message=message, next_step="look")
+    for number in (4, 5):
+        assert f"{message}." in (await day.told(number, 17) or "")
 
 
 async def test_a_day_that_an_earlier_release_kept_is_taken_over(day: Day) -> None:

@@ -227,4 +227,3 @@ async def test_stops_that_nobody_looks_after_are_told(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     await stand.turns(1)
     assert stand.manager.need() is None
-
