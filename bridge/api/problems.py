@@ -9,6 +9,7 @@ BridgeError
 ├── TooManyFailuresError    too-many-failures   429, wrong keys from one address
 ├── TooManyPendingError     too-many-pending    429
 ├── BodyTooLargeError       body-too-large      413
+├── BodyTooSlowError        body-too-slow       422, the rest of it did not come
 ├── UnsupportedMediaError   unsupported-media   415
 ├── MethodNotAllowedError   method-not-allowed  405
 └── StoppingError           stopping            503, cut off by the end of the process
@@ -72,6 +73,14 @@ class BodyTooLargeError(BridgeError):
     code = "body-too-large"
     kind = Kind.TOO_LARGE
     next_step = "Send a smaller body"
+
+
+class BodyTooSlowError(BridgeError):
+    """The body did not come in the time that it has; what came of it is forgotten."""
+
+    code = "body-too-slow"
+    kind = Kind.INVALID
+    next_step = "Send it again, over a better connection: nothing was done"
 
 
 class UnsupportedMediaError(BridgeError):
@@ -167,5 +176,7 @@ def response(error: BridgeError, request_id: str) -> Response:
         headers["Retry-After"] = "2"
     if status == 401:
         headers["WWW-Authenticate"] = 'ApiKey header="X-API-KEY"'
+    if isinstance(error, BodyTooSlowError):
+        headers["Connection"] = "close"  # the rest is read by nobody
     body = msgspec.json.encode(members(error, request_id), enc_hook=str)
     return Response(body, status, headers, MEDIA_TYPE)

@@ -6,6 +6,7 @@ its place inside the body, what would be right, and a guess.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import math
@@ -22,12 +23,14 @@ from msgspec import inspect, structs
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from bridge.api.problems import UnsupportedMediaError
+from bridge.api.problems import BodyTooSlowError, UnsupportedMediaError
 from bridge.errors import InvalidRequestError
 
 # What command-line tools say unasked is let pass: the body has to be JSON whatever its name.
 _JSON_ENOUGH = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
 _SEQUENCES = (list, tuple, set, frozenset)
+BODY_SECONDS = 30.0
+"""So long a body may take: a peer that is gone would hold its place among the pending for ever."""
 MOST_PARAMETERS: Final = 250
 """In one address: fifty symbols and eighty strikes may each be one; more are not even read."""
 MOST_UNKNOWN: Final = 20
@@ -142,7 +145,12 @@ async def read_body(request: Request, kind: type[Any]) -> Any:
     media = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if media not in _JSON_ENOUGH and not media.endswith("+json"):
         raise UnsupportedMediaError(f"{media} is not application/json")
-    raw = await request.body() or b"{}"  # nothing said: whatever has a default takes it
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await request.body() or b"{}"  # nothing said: whatever has a default takes it
+    except TimeoutError:
+        text = f"the body was not whole after {BODY_SECONDS:g} seconds"
+        raise BodyTooSlowError(text) from None
     try:
         return _decoded(raw, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,8 @@ from starlette.requests import Request
 
 from bridge.api.orders import OrderParams
 from bridge.api.page import AssetParams
-from bridge.api.reading import MOST_UNKNOWN, ParamsReader, _all_problems, guess
+from bridge.api.problems import BodyTooSlowError, response
+from bridge.api.reading import MOST_UNKNOWN, ParamsReader, _all_problems, guess, read_body
 from bridge.errors import InvalidRequestError
 from bridge.orders.request import OcaRequest, OrderRequest
 
@@ -103,3 +105,18 @@ def test_a_near_word_is_looked_for_only_where_there_may_be_one(
 ) -> None:
     monkeypatch.setattr("difflib.get_close_matches", lambda *_: pytest.fail("it was looked for"))
     assert guess("x" * 100_000, ["quantity"]) == ""
+
+
+async def test_a_body_that_does_not_come_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place among the pending requests is another's then, and its connection is closed."""
+    monkeypatch.setattr("bridge.api.reading.BODY_SECONDS", 0.0)
+    parts = [{"type": "http.request", "body": b'{"symbol"', "more_body": True}]
+
+    async def receive() -> Any:
+        return parts.pop() if parts else await asyncio.Event().wait()
+
+    scope = {"type": "http", "headers": [], "method": "POST", "path": "/order"}
+    with pytest.raises(BodyTooSlowError) as caught:
+        await read_body(Request(scope, receive), OrderRequest)
+    answer = response(caught.value, "request-1")
+    assert (answer.status_code, answer.headers["Connection"]) == (422, "close")
