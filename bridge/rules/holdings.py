@@ -21,6 +21,7 @@ from bridge.model import Contract, Position
 from bridge.quantity import SLACK, exact, multiplier_in, plain
 from bridge.rules.model import LegMatch, Match, RuleSet
 
+_STEP_SLACK: Final = 1e-6
 _COMMISSION: Final = 2.0
 """For a contract at most: the average cost has it, the price of a fill does not."""
 
@@ -69,12 +70,21 @@ class Holding(Struct, frozen=True, kw_only=True):
     """The rule that may name it as a leg, where several positions fit what that says."""
     faces: int = 0
     """The direction that it was first seen with, if that is known: it holds to the end."""
+    step: float = 0.0
+    """What an order for it has to be a multiple of; 0: anything, or not known."""
 
     @property
     def key(self) -> str:
         """The same for the same position as long as it is held; another side is another."""
         parts = (f"{leg.contract.con_id}:{leg.ratio:+g}" for leg in self.legs)
         return f"{self.account}/{'/'.join(parts)}"
+
+    @property
+    def whole(self) -> float:
+        """As many of its units as an order may be for: what is beyond stays."""
+        if self.step <= 0:
+            return self.units
+        return exact(math.floor(self.units / self.step + _STEP_SLACK) * self.step)
 
     @property
     def name(self) -> str:

@@ -475,6 +475,9 @@ class PositionManager:
         if judged is None or self._is_new((rule.id, holding.key), holding):
             return False
         self._unjudged.judged(judged, holding)
+        if holding.whole <= 0:
+            self._unjudged.too_small(rule.id, holding)
+            return False
         if judged.decision is None:
             self._journal.note((rule.id, holding.key), judged.memory)
             return False
@@ -537,7 +540,7 @@ class PositionManager:
         """
         found = {}
         for holding in self._given.watch.holdings:
-            if self._closes.of(holding.key) is not None:
+            if self._closes.of(holding.key) is not None or holding.whole <= 0:
                 continue
             for rule in self._rules_for(holding):
                 memory = self._memory((rule.id, holding.key), holding)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
+from bridge.quantity import plain
 from bridge.rules.evaluation import EXPECTED, Judgement
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import named
@@ -112,6 +113,12 @@ class Unjudged:
                         patience=PATIENCE_SECONDS if each.name in _HINTS else UNSEEN_SECONDS,
                     ),
                 )
+
+    def too_small(self, rule: str, holding: Holding) -> None:
+        """No order may be for so little: what it decides could not be done."""
+        why = f"no order may be for {plain(holding.units)}: sell that in TWS"
+        found = _Finding(rule=rule, holding=holding, why=why, trigger="close")
+        self._note("close", found)
 
     def _note(self, about: str, finding: _Finding) -> None:
         self._found[finding.rule, finding.holding.key, about] = finding

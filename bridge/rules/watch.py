@@ -9,7 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.broker_time import Session, exchange_zone, is_open, session_of
 from bridge.clock import Clock, settle
@@ -111,7 +111,9 @@ class HoldingWatch(LineWatcher):
             con_id: max(1, details.price_magnifier)
             for con_id, (_, details) in self._details.items()
         }
-        self.holdings = tuple(each.magnified(magnifiers) for each in wanted)
+        self.holdings = tuple(
+            structs.replace(each.magnified(magnifiers), step=self._step(each)) for each in wanted
+        )
         self._hours = {}
         self.looked_at = self._clock.monotonic()
 
@@ -223,6 +225,14 @@ class HoldingWatch(LineWatcher):
             no_bid="bid" in numbers and numbers["bid"] is None,
             signed=line.contract.sec_type in NEGATIVE_PRICES,
         )
+
+    def _step(self, holding: Holding) -> float:
+        """Of shares the API takes no fraction, whatever the contract says; units are whole."""
+        contract = holding.legs[0].contract
+        known = self._known(contract.con_id)
+        if holding.combination or known is None:
+            return 0.0
+        return max(1.0 if contract.sec_type == "STK" else 0.0, known.size_increment or 0.0)
 
     def tick(self, holding: Holding) -> float:
         """The smallest step of its price; the coarsest of its legs'; 0: not known."""

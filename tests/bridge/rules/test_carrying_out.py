@@ -361,3 +361,17 @@ async def test_no_close_waits_for_the_answers_that_all_others_wait_for(
     answers.set()
     await advancing
     assert sorted(out) == sorted(stand.closes.running)
+
+
+async def test_of_shares_the_whole_ones_are_closed() -> None:
+    """The broker takes no order for a fraction; what is left of one is no part of the close."""
+    stand = Stand(attempt=None, attempts=0, step=0, stepped_at=None, units=10.4)
+    stand.watch.held = structs.replace(only(stock(10.4)), step=1.0)
+    await stand.turns(1, 1)
+    (sent,) = stand.orders.acts
+    assert sent.units == 10.0
+    stand.orders.state_now = Working(state="filled", quantity=10.0, filled=10.0)
+    stand.watch.held = structs.replace(only(stock(0.4)), step=1.0)
+    await stand.turns(1, 1)
+    (end,) = stand.journal.kept
+    assert (end.kind, end.detail["quantity"]) == ("closed", 10.0)

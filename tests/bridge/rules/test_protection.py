@@ -565,3 +565,15 @@ async def test_a_change_that_came_too_late_is_no_reason_to_cancel(
     await stand.turn()
     assert stand.orders.cancelled == []
     assert not stand.guard.withdrawn
+
+
+async def test_a_stop_is_for_whole_shares() -> None:
+    stand = Stand.of_one(10.4)
+    ((place, (rule, holding)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, structs.replace(holding, step=1.0))}
+    stand.orders.state = Working(state="unsent")
+    await stand.turn()
+    assert [each.quantity for each in stand.orders.placed] == [10.0]
+    stand.orders.state = Working(state="open", quantity=10.0)
+    await stand.turn()
+    assert stand.orders.changes == []

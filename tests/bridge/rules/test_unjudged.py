@@ -49,7 +49,7 @@ class Told(Stand):
         """The manager's own, the next one always so many seconds later."""
         left = list(seconds)
 
-        async def rest(_: float) -> None:
+        async def rest(seconds: float) -> None:
             self.clock.passed += left.pop(0)
             if not left:
                 raise asyncio.CancelledError
@@ -227,3 +227,15 @@ async def test_stops_that_nobody_looks_after_are_told(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     await stand.turns(1)
     assert stand.manager.need() is None
+
+
+async def test_what_is_too_small_for_an_order_is_told_and_not_tried() -> None:
+    """As the fraction of a share that dividends have left."""
+    fraction = structs.replace(only(stock(0.4)), step=1.0)
+    stand = Told(rules(STOP | {"protect": "broker"}), fraction, price=94.0)
+    for _ in range(3):
+        await stand.turn(11)
+    assert stand.told == [
+        "r0 cannot close yet AAPL; close: no order may be for 0.4: sell that in TWS"
+    ]
+    assert (stand.closes.begun, stand.stops.wanted) == ([], set())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.clock import SystemClock
 from bridge.errors import BridgeError
@@ -43,6 +44,7 @@ class Stand:
         self.ends = asyncio.Event()
         self.asked: list[int] = []
         self.magnifier = 1
+        self.step: float | None = None
         self.error: BridgeError | None = None
         self.given: list[int] = []
         queries = SimpleNamespace(positions=self._positions)
@@ -61,7 +63,9 @@ class Stand:
             await self.ends.wait()
             raise BridgeError("no answer in time")
         known = self.held[contract.con_id].contract
-        return ContractDetails(contract=known, price_magnifier=self.magnifier)
+        return ContractDetails(
+            contract=known, price_magnifier=self.magnifier, size_increment=self.step
+        )
 
     def watch(self, _: object) -> None:
         """Of quotes."""
@@ -166,3 +170,26 @@ async def test_a_line_that_is_refused_at_once_is_asked_for_at_the_next_look() ->
     stand.error = None
     await stand.watch_.look(ALL)
     assert list(stand.watch_._lines) == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "held", "whole"),
+    [
+        ("STK", None, 10.4, 10.0),
+        ("STK", 0.0001, 10.4, 10.0),
+        ("STK", 100.0, 250.0, 200.0),
+        ("STK", 1.0, 0.4, 0.0),
+        ("CRYPTO", 0.0001, 0.12345, 0.1234),
+        ("CASH", None, 1000.5, 1000.5),
+    ],
+)
+async def test_an_order_is_for_as_much_as_its_contract_takes(
+    kind: str, step: float | None, held: float, whole: float
+) -> None:
+    position = stock(held)
+    contract = structs.replace(position.contract, sec_type=kind)
+    stand = Stand(structs.replace(position, contract=contract))
+    stand.step = step
+    await stand.watch_.look(ALL)
+    (holding,) = stand.watch_.holdings
+    assert (holding.units, holding.whole) == (held, whole)
