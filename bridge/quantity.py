@@ -31,6 +31,15 @@ def multiplier_in(text: str) -> float:
     return number if math.isfinite(number) and number > 0 else 1.0
 
 
+def orderable(sec_type: str, quantity: float) -> float:
+    """As much of it as an order takes: of shares the whole ones, where there are any.
+
+    The broker takes no fraction of a share through its API; of less than one it says so itself.
+    """
+    whole = float(math.floor(quantity + SLACK))
+    return whole if sec_type == "STK" and whole else quantity
+
+
 def plain(number: float) -> str:
     """A quantity or a price as a person writes it: every digit, no exponent, no residue."""
     text = f"{exact(number) + 0.0:.{_DIGITS}f}"  # minus zero is zero

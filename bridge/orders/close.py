@@ -46,7 +46,7 @@ from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView, TargetOrder, order_view
-from bridge.quantity import SLACK, exact, plain
+from bridge.quantity import SLACK, exact, orderable, plain
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
 from bridge.side_by_side import AT_ONCE, side_by_side
@@ -297,6 +297,8 @@ class PositionCloser:
         units = free_units(still, standing)
         if units <= SLACK:
             return []
+        if not holding.combination:
+            units = orderable(prepared.contract.sec_type, units)
         made = legs(structs.replace(order, quantity=units), holding.account, prepared.ladder)
         return [structs.replace(prepared, legs=made, closes=True)]
 

@@ -24,7 +24,7 @@ from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
-from bridge.quantity import SLACK, exact
+from bridge.quantity import SLACK, exact, orderable
 from bridge.store.idempotency import KeyRecord
 
 
@@ -135,7 +135,10 @@ def _difference(
     require_clear(standing, place, target, missing)
     if abs(missing) <= SLACK:
         return []
-    order = request.order("BUY" if missing > 0 else "SELL", exact(abs(missing)))
+    size = exact(abs(missing))
+    if target == 0:  # else somebody asks for this very size, and is told that it cannot be
+        size = orderable(prepared.contract.sec_type, size)
+    order = request.order("BUY" if missing > 0 else "SELL", size)
     made: tuple[Leg, ...] = legs(order, place[0], prepared.ladder)
     closes = target * position >= 0 and abs(target) < abs(position)
     return [structs.replace(prepared, legs=made, closes=closes)]

@@ -14,6 +14,7 @@ from bridge.orders.held_and_working import Standing, require_clear
 from bridge.orders.submit import TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest, _any_size
 from bridge.orders.views import OrderView
+from bridge.quantity import orderable
 from tests.bridge.orders.fake_broker import FakeBroker, listed
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import AAPL
@@ -49,6 +50,9 @@ async def lacks(rig: Rig, target: float, **more: Any) -> tuple[str, float] | Non
         (7.0, 5.0, ("SELL", 2.0)),
         (7.0, 0.0, ("SELL", 7.0)),
         (-3.0, 0.0, ("BUY", 3.0)),
+        (10.4, 0.0, ("SELL", 10.0)),  # the broker takes no fraction
+        (-10.4, 0.0, ("BUY", 10.0)),
+        (10.4, 5.2, ("SELL", 5.2)),
         (-3.0, 2.0, ("BUY", 5.0)),
         (-3.0, -5.0, ("SELL", 2.0)),
     ],
@@ -60,6 +64,14 @@ async def test_the_difference_is_sent(
     broker.held = held(position) if position else ()
     async with opened(tmp_path, broker) as rig:
         assert await lacks(rig, target) == sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "sold"),
+    [("STK", 3.999999999999, 4.0), ("STK", 0.4, 0.4), ("CRYPTO", 10.4, 10.4), ("OPT", 3.0, 3.0)],
+)
+def test_of_shares_an_order_takes_the_whole_ones(kind: str, held: float, sold: float) -> None:
+    assert orderable(kind, held) == sold
 
 
 async def test_what_works_counts_as_filled(tmp_path: Path) -> None:
