@@ -24,11 +24,11 @@ from bridge.model import Contract, ContractDetails, Order, OrderCondition, Price
 from bridge.orders import combination
 from bridge.orders.bracket_changes import enlarged
 from bridge.orders.contradictions import contradictions
-from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.errors import OrderRefusedByRulesError, Violation
 from bridge.orders.exposure import Place, only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
-from bridge.orders.risk import exchange_rate, line, max_loss, worth
+from bridge.orders.risk import OF_SETTINGS, exchange_rate, line, max_loss, worth
 from bridge.orders.risk_context import (
     UNKNOWN_BASE,
     Exchange,
@@ -274,6 +274,13 @@ class Preparer:
         except BridgeError:
             reduces = False
         return structs.replace(prepared, reduces=reduces)
+
+    def refused_always(self, contract: Contract, order: Order) -> list[Violation]:
+        """What an order that closes is refused for in every market, by what is set."""
+        details = ContractDetails(contract=contract)
+        prepared = Prepared(details=details, ladder=(), reference=None, legs=(), closes=True)
+        context = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
+        return [found for rule in OF_SETTINGS for found in rule(context)]
 
     async def delivered(self, details: ContractDetails) -> str:
         """The kind of what an option is on. Where nobody says, what is usual for such options."""

@@ -694,6 +694,16 @@ OF_A_PRICE: Final[frozenset[Rule]] = frozenset(
 )
 """What is not asked of an exercise: it trades at the strike, whatever the option is quoted at."""
 
+OF_SETTINGS: Final[tuple[Rule, ...]] = (
+    read_only,
+    live_not_confirmed,
+    account_allowed,
+    security_type,
+    symbol_allowed,
+    market_order_on_option,
+)
+"""What refuses an order in every market: by what is set, not by what there is."""
+
 ALWAYS: Final[tuple[Rule, ...]] = (
     read_only,
     live_not_confirmed,

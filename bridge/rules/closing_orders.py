@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from msgspec import structs
+
 from bridge.auditing import Caller
-from bridge.model import OpenOrder
+from bridge.model import OpenOrder, Order
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
@@ -116,6 +118,23 @@ class ClosingOrders:
             allowed = closable(place, action, {place: size}, working)
             most = max(most, exact((abs(size) - allowed) / abs(leg.ratio)))
         return most
+
+    def refused(self, holding: Holding, *, market: bool) -> str:
+        """Why no order that closes it would go out, whatever the market; empty: it would.
+
+        `market`: whether it is a market order.
+        """
+        order = Order(
+            account=holding.account,
+            order_type="MKT" if market else "LMT",
+            limit_price=None if market else 1.0,
+        )
+        contracts = [leg.contract for leg in holding.legs]
+        if holding.combination:
+            contracts.append(structs.replace(contracts[0], sec_type="BAG"))
+        asked = self.submitter.preparer.refused_always
+        found = (each.message for contract in contracts for each in asked(contract, order))
+        return "; ".join(dict.fromkeys(found))
 
     async def send(self, holding: Holding, close: Close, step: Send, *, outside: bool) -> None:
         """Sends the present attempt's order.

@@ -16,6 +16,7 @@ allowed), the gateway is about to restart, or the journal cannot be written.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -66,6 +67,8 @@ GATHER_SECONDS: Final = 0.05
 """Ticks of one moment are judged together."""
 _UNSEEN: Final = "nothing is judged, and nothing closed: {}"
 _UNFOLLOWED: Final = "stops at the broker are neither sent nor moved: {}"
+REFUSALS_SECONDS: Final = 30.0
+"""So often it is looked at what settings refuse: they hardly change, and turns are many."""
 MOST_STATUSES: Final = 5000
 """Of the latest orders is remembered what the broker said of them."""
 
@@ -110,6 +113,9 @@ class PositionManager:
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
         self._unjudged = Unjudged(clock=given.clock, tell=self._tell)
+        self._refusals: list[tuple[Rule, Holding, str]] = []
+        self._refusals_of: RuleSet | None = None
+        self._refusals_at = float("-inf")
         self._protection = Protection(
             orders=given.orders,
             journal=self._journal,
@@ -304,6 +310,7 @@ class PositionManager:
         if self.waits is None:
             for holding in self._given.watch.holdings:
                 self._judge_alone(holding)
+            self._note_refusals()
         else:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
@@ -444,6 +451,27 @@ class PositionManager:
             if place[1] == holding.key and not is_of_earlier(memory, holding)
         )
         return next((each for each in kept if each), 0)
+
+    def _note_refusals(self) -> None:
+        """What orders of rules would be refused for, before it matters."""
+        now, rules = self._clock.monotonic(), self._terms.rules
+        if rules is not self._refusals_of or now - self._refusals_at >= REFUSALS_SECONDS:
+            self._refusals = list(self._refused())
+            self._refusals_of, self._refusals_at = rules, now
+        if self._refusals:
+            held = {each.key for each in self._given.watch.holdings}
+            for rule, holding, why in self._refusals:
+                if holding.key in held:
+                    self._unjudged.refused(rule.id, holding, why)
+
+    def _refused(self) -> Iterator[tuple[Rule, Holding, str]]:
+        for holding in self._given.watch.holdings:
+            for rule in self._rules_for(holding):
+                if self._terms.rules.mode_of(rule) == "trade":
+                    market = rule.close.order == "market"
+                    why = self._given.orders.refused(holding, market=market)
+                    if why:
+                        yield rule, holding, why
 
     def _judge_alone(self, holding: Holding) -> None:
         """An error of the bridge about one holding keeps nobody from judging the others."""

@@ -120,6 +120,11 @@ class Unjudged:
         found = _Finding(rule=rule, holding=holding, why=why, trigger="close")
         self._note("close", found)
 
+    def refused(self, rule: str, holding: Holding, why: str) -> None:
+        """Its settings let no order out: what it decides could not be done."""
+        why = f"an order would be refused: {why}"
+        self._note("refused", _Finding(rule=rule, holding=holding, why=why, trigger="close"))
+
     def _note(self, about: str, finding: _Finding) -> None:
         self._found[finding.rule, finding.holding.key, about] = finding
 

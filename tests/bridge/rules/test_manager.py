@@ -148,7 +148,8 @@ class Stand:
         restarts = SimpleNamespace(seconds_left=lambda _: None, active=lambda _: None)
         given = {
             "database": None, "gateway": gateway, "clock": self.clock, "watch": self.watch,
-            "orders": None, "halt": SimpleNamespace(halt=None), "restarts": restarts,
+            "orders": SimpleNamespace(refused=lambda *_, **__: ""), "restarts": restarts,
+            "halt": SimpleNamespace(halt=None),
             "condition": SimpleNamespace(writable=True), "guard_seconds": 120.0,
         }  # fmt: skip
         self.manager = PositionManager(Circumstances(**cast("Any", given)))

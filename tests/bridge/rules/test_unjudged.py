@@ -239,3 +239,14 @@ async def test_what_is_too_small_for_an_order_is_told_and_not_tried() -> None:
         "r0 cannot close yet AAPL; close: no order may be for 0.4: sell that in TWS"
     ]
     assert (stand.closes.begun, stand.stops.wanted) == ([], set())
+
+
+@pytest.mark.parametrize("mode", ["trade", "simulate"])
+async def test_an_order_that_settings_refuse_is_told_before_it_matters(mode: str) -> None:
+    stand = Told(rules(STOP | {"mode": mode}), only(stock(100)))
+    orders: Any = stand.manager._given.orders
+    orders.refused = lambda *_, market: "" if market else "this bridge is read-only"
+    for _ in range(3):
+        await stand.turn(11)
+    said = "r0 cannot close yet AAPL; close: an order would be refused: this bridge is read-only"
+    assert stand.told == ([said] if mode == "trade" else [])
