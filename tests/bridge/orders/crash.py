@@ -14,6 +14,7 @@ import random
 import signal
 import ssl
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +65,8 @@ AT_ONCE = frozenset({"MKT", "MTL", "MIDPRICE"})
 FINDS_ITS_LIMIT = frozenset({"MTL", "TRAIL_LMT"})
 """Types whose limit the broker works out: no member of the order."""
 FLOW_SECONDS = 240.0
+MOST_RESTING = 60
+"""So many orders (brackets among them) rest at the broker in the end; older ones are cancelled."""
 MOST_KILLS = 10
 
 
@@ -190,6 +193,7 @@ class Clients:
         )
         self.done = 0
         self.last: dict[str, str] = {}  # by key or address
+        self._cancelling: set[str] = set()
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -211,13 +215,31 @@ class Clients:
                 flow.key = f"{name}-{flow.number}-{chance.random()}"
                 flows.append(flow)
                 under_way.append(asyncio.create_task(self.carry_out(flow)))
+            for old in self._beyond(flows):
+                self._cancelling.add(old.key)
+                under_way.append(asyncio.create_task(self._in_turn(old, self._cancel)))
             await asyncio.sleep(chance.uniform(0.4, 1.6))
 
+    def _beyond(self, flows: list[Flow]) -> list[Flow]:
+        """The oldest orders that rest: nobody has a thousand of them, and the broker takes none."""
+        resting = [
+            flow
+            for flow in flows
+            if flow.status == 201
+            and flow.then != "cancel"
+            and flow.body["orderType"] not in AT_ONCE
+            and flow.key not in self._cancelling
+        ]
+        return resting[:-MOST_RESTING]
+
     async def carry_out(self, flow: Flow) -> None:
+        await self._in_turn(flow, self._steps)
+
+    async def _in_turn(self, flow: Flow, steps: Callable[[Flow], Awaitable[None]]) -> None:
         async with self._turn:
             try:
                 async with asyncio.timeout(FLOW_SECONDS):
-                    await self._steps(flow)
+                    await steps(flow)
             except TimeoutError:
                 heard = [self.last.get(flow.key), self.last.get(f"/order/{flow.order_id}")]
                 raise AssertionError(f"{flow} heard nothing but {heard}") from None
