@@ -46,6 +46,8 @@ class Working(Struct, frozen=True, kw_only=True):
     quantity: float
     together: str
     protective: bool = False
+    for_money: bool = False
+    """How much that buys is known when it has filled: `quantity` is a guess, or 0."""
 
     @property
     def place(self) -> Place:
@@ -86,6 +88,7 @@ def of_order(name: str, contract: Contract, order: Order, remaining: float) -> W
         quantity=remaining,
         together=together,
         protective=bool(order.parent_id) or order.order_type.startswith(("STP", "TRAIL")),
+        for_money=order.cash_quantity is not None,
     )
 
 
@@ -121,10 +124,13 @@ def reduces(
 ) -> bool:
     """Whether new orders, beside all that works, could never open or enlarge a position.
 
-    One that ends orders which work, as a member of their group, fills instead of them.
+    One that ends orders which work, as a member of their group, fills instead of them. Of one for
+    an amount of money nobody can tell.
     """
     wanted: dict[_Side, list[Working]] = defaultdict(list)
     for each in orders:
+        if each.for_money:
+            return False
         wanted[each.place, each.action].append(each)
     known = list(working)
     return all(
@@ -242,7 +248,11 @@ def opening(
     the closing legs of a bracket stay whose entry is over.
     """
     known = list(records)
-    may_close = [each for each in known if each.terms.order_type != INSTRUCTIONS["exercise"]]
+    may_close = [
+        each
+        for each in known
+        if each.terms.order_type != INSTRUCTIONS["exercise"] and each.terms.cash_quantity is None
+    ]
     if positions is None:
         over = {each.id for each in known}
         stay = {

@@ -306,8 +306,12 @@ def _modified(
 
 
 def _only_smaller(record: OrderRecord, request: ChangeRequest) -> bool:
-    """Whether a change makes the order smaller and nothing else."""
-    quantity, held = request.quantity, newest_terms(record).quantity
+    """Whether a change makes the order smaller and nothing else, whatever becomes of those before.
+
+    A change on its way that makes it larger may be refused yet.
+    """
+    quantity = request.quantity
+    held = min(record.terms.quantity, newest_terms(record).quantity)
     return named(request) == ("quantity",) and quantity is not None and quantity <= held
 
 

@@ -70,6 +70,16 @@ def test_a_combination_only_reduces_when_each_of_its_legs_does() -> None:
     assert closable(("DU1", 12), "SELL", HELD, whole) == 0
 
 
+@pytest.mark.parametrize("guess", [0.0, 100.0])
+def test_of_an_order_for_an_amount_of_money_nobody_can_tell(guess: float) -> None:
+    """Without a price its quantity is 0, which would be less than anything that is held."""
+    euro = Contract(con_id=11, symbol="EUR", sec_type="CASH")
+    money = structs.replace(order("SELL", guess), cash_quantity=5e6)
+    assert not reduces(parts_of_order("new", euro, money, guess), {("DU1", 11): 1000.0}, ())
+    works = record("works", euro, money)
+    assert opening([works], {("DU1", 11): 1000.0}) == ([works], [])
+
+
 def test_a_halt_leaves_a_combination_that_closes_and_cancels_one_that_opens() -> None:
     closes = record("closes", SPREAD, order("SELL", 2))
     opens = record("opens", SPREAD, order("BUY", 1))

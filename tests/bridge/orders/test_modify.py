@@ -106,6 +106,21 @@ async def test_an_order_can_be_made_smaller_whatever_the_limits_are(tmp_path: Pa
             await rig.modifier.modify(other.order_id, ChangeRequest(quantity=4), reach)
 
 
+async def test_smaller_than_a_change_that_may_yet_be_refused_is_not_smaller(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
+        broker.hold = asyncio.Event()
+        larger = asyncio.create_task(_modify(rig, view.order_id, quantity=20))
+        while (await rig.order()).pending is None:
+            await asyncio.sleep(0)
+        caller = Caller("bound", "request-1", KeyBounds(max_notional=1.0))
+        with pytest.raises(OrderRefusedByRulesError):
+            await rig.modifier.modify(view.order_id, ChangeRequest(quantity=15), caller)
+        broker.hold.set()
+        assert (await larger).quantity == 20
+
+
 async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_notional_per_day=3000) as rig:
