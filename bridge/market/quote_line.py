@@ -453,11 +453,11 @@ class QuoteLine:
         """For how long the next value is waited for."""
         if not self.slot.fresh_fields():
             return float("inf")
-        quoted = self.slot.fresh("bid") or self.slot.fresh("ask")
-        known_long = self._clock.monotonic() - self._opened_at >= UNPRICED_SECONDS
-        if quoted or known_long or self.contract.sec_type in _UNQUOTED:
+        if self.slot.fresh("bid") or self.slot.fresh("ask"):
             return settle
-        return max(settle, UNPRICED_SECONDS)
+        if self.contract.sec_type in _UNQUOTED:
+            return settle
+        return max(settle, self._opened_at + UNPRICED_SECONDS - self._clock.monotonic())
 
     def _wake(self) -> None:
         for waiter in self._waiters:
