@@ -456,8 +456,11 @@ class PositionManager:
         """What orders of rules would be refused for, before it matters."""
         now, rules = self._clock.monotonic(), self._terms.rules
         if rules is not self._refusals_of or now - self._refusals_at >= REFUSALS_SECONDS:
-            self._refusals = list(self._refused())
             self._refusals_of, self._refusals_at = rules, now
+            try:
+                self._refusals = list(self._refused())
+            except Exception:  # a warning is not worth a close
+                log.exception("refusals-not-known")
         if self._refusals:
             held = {each.key for each in self._given.watch.holdings}
             for rule, holding, why in self._refusals:
@@ -466,12 +469,15 @@ class PositionManager:
 
     def _refused(self) -> Iterator[tuple[Rule, Holding, str]]:
         for holding in self._given.watch.holdings:
+            asked: dict[bool, str] = {}
             for rule in self._rules_for(holding):
-                if self._terms.rules.mode_of(rule) == "trade":
-                    market = rule.close.order == "market"
-                    why = self._given.orders.refused(holding, market=market)
-                    if why:
-                        yield rule, holding, why
+                if self._terms.rules.mode_of(rule) != "trade":
+                    continue
+                market = rule.close.order == "market"
+                if market not in asked:
+                    asked[market] = self._given.orders.refused(holding, market=market)
+                if asked[market]:
+                    yield rule, holding, asked[market]
 
     def _judge_alone(self, holding: Holding) -> None:
         """An error of the bridge about one holding keeps nobody from judging the others."""

@@ -250,3 +250,15 @@ async def test_an_order_that_settings_refuse_is_told_before_it_matters(mode: str
         await stand.turn(11)
     said = "r0 cannot close yet AAPL; close: an order would be refused: this bridge is read-only"
     assert stand.told == ([said] if mode == "trade" else [])
+
+
+async def test_what_cannot_be_asked_of_settings_keeps_nobody_from_closing() -> None:
+    stand = Told(rules(STOP), only(stock(100)), price=94.0)
+    orders: Any = stand.manager._given.orders
+
+    def breaks(*_: object, market: bool) -> str:
+        raise RuntimeError(str(market))
+
+    orders.refused = breaks
+    await stand.turn(11)
+    assert stand.closes.begun != []
