@@ -24,6 +24,8 @@ PATIENCE: Final = 45.0
 """Seconds for one answer: longer than the bridge takes for any of its own."""
 MOST_BYTES: Final = 8_000_000
 _KEY_DAYS: Final = 1
+_ENDING_SECONDS: Final = 20.0
+"""So long the end of the server waits for a host that is to revoke its key."""
 
 
 class NoAnswerError(GangwayError):
@@ -110,14 +112,13 @@ class Tunnel:
         self._parts = ExitStack()
         self._transport: Transport | None = None
         self._made = self._key = ""
+        self._ending: threading.Thread | None = None
 
     def open(self) -> tuple[str, str]:
         """The local end of a tunnel, and the key."""
-        from infrastructure.transport import connect
-
-        self._transport = transport = self._parts.enter_context(
-            connect(self._target, self._settings.trust_host_key)
-        )
+        if self._ending is not None:
+            raise GangwayError("the server has ended")  # nobody would revoke another key
+        transport = self._connect()
         if self._file is None and not self._made:
             self._made, self._key = self._new_key()
         key = read_key(self._file) if self._file else self._key
@@ -140,12 +141,34 @@ class Tunnel:
         self._made = self._key = ""
 
     def close(self) -> None:
-        """Revokes the key and closes the connection."""
-        with suppress(GangwayError, OSError):
-            if self._made and self._transport is not None:
-                self._ask("DELETE", f"/keys/{self._made}")
+        """Revokes the key and closes the connection, over a new one where it has broken.
+
+        A host that hangs does not hold the end up. A signal may come while another close waits:
+        both wait for the same.
+        """
+        if self._made and self._ending is None:
+            ending = threading.Thread(target=self._end, daemon=True)
+            ending.start()
+            self._ending = ending
+        if self._ending is None:
+            self.leave()
+        else:
+            self._ending.join(_ENDING_SECONDS)
+
+    def _end(self) -> None:
+        if self._transport is None or not self._has_asked_to_revoke():
+            self.leave()
+            with suppress(GangwayError, OSError):
+                self._connect()
+                self._has_asked_to_revoke()
         self._made = self._key = ""
         self.leave()
+
+    def _has_asked_to_revoke(self) -> bool:
+        with suppress(GangwayError, OSError):
+            self._ask("DELETE", f"/keys/{self._made}")
+            return True
+        return False
 
     def leave(self) -> None:
         """Closes the connection; the key lives on."""
@@ -153,6 +176,14 @@ class Tunnel:
         with suppress(GangwayError, OSError):
             self._parts.close()
         self._parts = ExitStack()
+
+    def _connect(self) -> Transport:
+        from infrastructure.transport import connect
+
+        self._transport = transport = self._parts.enter_context(
+            connect(self._target, self._settings.trust_host_key)
+        )
+        return transport
 
     def _new_key(self) -> tuple[str, str]:
         """Its id, and the key."""
@@ -196,7 +227,7 @@ class BridgeClient:
     def __init__(self, way: Way) -> None:
         self._way = way
         self._open: tuple[str, str] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's close may interrupt another one
 
     def close(self) -> None:
         with self._lock:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from infrastructure.errors import GangwayError
-from infrastructure.mcp.bridge import Answer, BridgeClient, Tunnel
+from infrastructure.errors import GangwayError, HostUnreachable
+from infrastructure.mcp import bridge as bridge_module
+from infrastructure.mcp.bridge import Answer, BridgeClient, NoAnswerError, Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,9 +59,14 @@ class Host(Tunnel):
         settings = SimpleNamespace(trust_host_key=None)
         super().__init__(cast("Any", settings), cast("Any", target), "trade", None)
         self.asked: list[str] = []
+        self.broken: object = ()
         self._revoked = revoked
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        if self._transport is None:
+            raise GangwayError("there is no connection")
+        if self._transport is self.broken:
+            raise HostUnreachable("it broke")
         self.asked.append(f"{method} {path}")
         if method == "POST":
             return 201, {"id": "mine", "key": f"key {len(self.asked)}"}
@@ -109,3 +116,60 @@ def test_a_key_of_which_nothing_is_known_stays() -> None:
     way = Played(status=0)
     way.refused()
     assert way._made == "mine"
+
+
+def without_answer(*_: object) -> Answer:
+    raise TimeoutError
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[BridgeClient, Host]:
+    """With a key, and its connection given up after an answer that did not come."""
+    monkeypatch.setattr("infrastructure.transport.connect", connected)
+    monkeypatch.setattr(bridge_module, "_exchange", without_answer)
+    host = Host(None)
+    client = BridgeClient(host)
+    with pytest.raises(NoAnswerError):
+        client.request("GET", "/orders")
+    assert host.asked == ["POST /keys"]
+    return client, host
+
+
+def test_a_server_that_ends_after_a_time_out_leaves_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would place orders for a day."""
+    client, host = opened(monkeypatch)
+    client.close()
+    client.close()
+    with pytest.raises(GangwayError, match="has ended"):
+        client.request("GET", "/orders")
+    assert host.asked == ["POST /keys", "DELETE /keys/mine"]
+
+
+def test_nor_one_whose_connection_broke_while_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.transport.connect", connected)
+    host = Host(None)
+    host.open()
+    host.broken = host._transport
+    host.close()
+    assert host.asked == ["POST /keys", "DELETE /keys/mine"]
+
+
+def test_a_host_that_is_away_or_hangs_holds_no_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> Any:
+        raise HostUnreachable("no answer")
+
+    client, host = opened(monkeypatch)
+    monkeypatch.setattr("infrastructure.transport.connect", away)
+    client.close()
+    assert host.asked == ["POST /keys"]
+
+    client, host = opened(monkeypatch)
+    goes_on = threading.Event()
+
+    def hangs(*_: object) -> Any:
+        goes_on.wait(60)
+        raise HostUnreachable("no answer")
+
+    monkeypatch.setattr("infrastructure.transport.connect", hangs)
+    monkeypatch.setattr(bridge_module, "_ENDING_SECONDS", 0.05)
+    client.close()
+    goes_on.set()
