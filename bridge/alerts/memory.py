@@ -36,11 +36,13 @@ class KeptLetter(Struct, rename="camel", frozen=True, kw_only=True):
 class Kept(Struct, rename="camel", frozen=True, kw_only=True):
     """All that is kept; times in seconds since 1970.
 
-    `told`: conditions that have been told, and what about. `last`: when a kind was told of last.
-    `recent`: when messages went out, by the limit that they count for.
+    `told`: conditions that have been told, and what about. `told_at`: when, the last time.
+    `last`: when a kind was told of last. `recent`: when messages went out, by the limit that they
+    count for.
     """
 
     told: dict[str, str] = {}
+    told_at: dict[str, float] = {}
     last: dict[str, float] = {}
     recent: dict[str, list[float]] = {}
     untold: list[KeptLetter] = []

@@ -510,6 +510,11 @@ class AlertService:
                 for kind, each in self._active.items()
                 if each.letters
             },
+            told_at={
+                kind.value: wall - (now - each.told_at)
+                for kind, each in self._active.items()
+                if each.letters
+            },
             last={kind.value: wall - (now - at) for kind, at in self._last.items()},
             recent={
                 kind or "": [wall - (now - at) for at in times]
@@ -545,8 +550,14 @@ class AlertService:
                 kind = AlertKind(name)
                 own = [letter for letter in self._untold if letter.kind is kind]
                 letters = tuple(own[-MOST_LETTERS:]) or (_told_before(kind, self._clock.now()),)
+                age = wall - kept.told_at.get(name, float("inf"))
+                if age < 0:  # not known: it counts from now on, over the next restart, too
+                    self._changed()
                 self._active[kind] = _Condition(
-                    about=about, letter=letters[-1], letters=letters, told_at=now
+                    about=about,
+                    letter=letters[-1],
+                    letters=letters,
+                    told_at=now - min(max(age, 0.0), REMIND_SECONDS),
                 )
                 self._before.add(kind)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,61 @@ async def test_a_restart_repeats_nothing_and_forgets_no_end(host: Host) -> None:
     async with host.bridge() as alerts:
         alerts.cleared(AlertKind.CONNECTION_LOST)
     assert len(host.sender.taken) == 2
+
+
+@pytest.mark.parametrize("ends", ["stops", "is killed"])
+async def test_restarts_put_no_reminder_off(host: Host, ends: str) -> None:
+    told = await told_by_hours(host, 50, ends)
+    assert told == [1] * 24 + [2] * 24 + [3] * 2
+
+
+async def told_by_hours(host: Host, hours: int, ends: str = "is killed") -> list[int]:
+    """Messages by hour of a condition that lasts, with a restart in each."""
+    told, file = [0] * hours, host.folder / FILE_NAME
+    for hour in range(hours):
+        async with host.bridge() as alerts:
+            alerts.raised(AlertKind.DISK_LOW, "x")
+            await until_kept(alerts)
+            kept = file.read_bytes()
+        if ends == "is killed":
+            file.write_bytes(kept)
+        told[hour] = len(host.sender.taken)
+        host.clock.advance(3600)
+    return told
+
+
+async def until_kept(alerts: AlertService) -> None:
+    async with asyncio.timeout(10):
+        while alerts._keeping:
+            await asyncio.sleep(0.001)
+
+
+class SetClock(JumpingClock):
+    """Its wall time can be set."""
+
+    ahead = 0.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead)
+
+
+@pytest.mark.parametrize(("ahead", "first"), [(-365 * 86400.0, 24), (365 * 86400.0, 0)])
+async def test_a_clock_that_was_set_silences_no_reminder_and_sends_no_row(
+    tmp_path: Path, ahead: float, first: int
+) -> None:
+    clock = SetClock()
+    host = Host(tmp_path, clock)
+    await told_by_hours(host, 1)
+    clock.ahead = ahead
+    told = await told_by_hours(host, first + 24)
+    assert told == [1] * first + [2] * 24
+    clock.ahead = 0.0
+    assert await told_by_hours(host, 25) == [3 if ahead < 0 else 2] * 24 + [3 + (ahead < 0)]
+
+
+async def test_a_file_without_times_reminds_a_day_later(host: Host) -> None:
+    (host.folder / FILE_NAME).write_text('{"told": {"disk-low": ""}}')
+    assert await told_by_hours(host, 26) == [0] * 24 + [1] * 2
 
 
 async def test_good_news_waits_until_all_is_known(host: Host) -> None:
