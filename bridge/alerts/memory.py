@@ -93,19 +93,21 @@ class Memory:
             self._writes = True
 
     def _write(self) -> None:
-        """Until there is nothing newer."""
+        """Until there is nothing newer, also after a write that fails; raises what the last did."""
+        failed: BaseException | None = None
         while True:
             with self._turn:
                 content, self._next = self._next, None
                 if content is None:
                     self._writing = False
-                    return
+                    break
             try:
                 replace_file(self._file, content, durable=False)
-            except BaseException:
-                with self._turn:
-                    self._writing = False
-                raise
+                failed = None
+            except BaseException as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 def _noticed(written: asyncio.Future[None]) -> None:

@@ -254,3 +254,27 @@ async def test_a_disk_that_hangs_keeps_no_thread_from_others(
     await memory.keep(Kept(told={"clock": "last"}))
     assert Memory(tmp_path).load().told == {"clock": "last"}
     assert len(writes) <= 3, "the first, and the newest after it"
+
+
+async def test_what_came_meanwhile_is_kept_although_the_write_in_hand_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, begun = threading.Event(), threading.Event()
+
+    def fails_once(path: Path, content: bytes, *, durable: bool) -> None:
+        if not goes_on.is_set():
+            begun.set()
+            goes_on.wait(60)
+            raise OSError("no space is left")
+        replace_file(path, content, durable=durable)
+
+    monkeypatch.setattr(memory_module, "replace_file", fails_once)
+    monkeypatch.setattr(memory_module, "KEEP_SECONDS", 30)
+    memory = Memory(tmp_path)
+    keeping = [asyncio.create_task(memory.keep(Kept(told={"clock": "first"})))]
+    await asyncio.to_thread(begun.wait, 30)
+    keeping.append(asyncio.create_task(memory.keep(Kept(told={"clock": "last"}))))
+    await asyncio.sleep(0)
+    goes_on.set()
+    await asyncio.gather(*keeping)
+    assert Memory(tmp_path).load().told == {"clock": "last"}
