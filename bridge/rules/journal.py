@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -111,6 +112,18 @@ class RuleJournal:
             lambda connection: store.add_event(connection, event), durable=False
         )
         self.happened.emit(kept)
+
+    async def waits_since(self, seconds: float) -> list[RuleEvent]:
+        """What was told to wait within so many seconds, by whatever process; nothing on failure."""
+        since = self.clock.now() - timedelta(seconds=seconds)
+        try:
+            found = await self.database.read(
+                lambda connection: store.events_since(connection, since)
+            )
+        except BridgeError as error:
+            log.warning("rule-events-not-read", reason=error.detail)
+            return []
+        return [each for each in found if each.kind == "waits"]
 
     async def forget(self, places: list[Place]) -> None:
         """These holdings are gone."""

@@ -44,7 +44,7 @@ from bridge.rules.holdings import Holding, fits
 from bridge.rules.journal import Place, RuleJournal
 from bridge.rules.model import Rule, RuleSet, wording
 from bridge.rules.protection import Protection
-from bridge.rules.unjudged import NO_DETAILS, Unjudged
+from bridge.rules.unjudged import AGAIN_SECONDS, NO_DETAILS, Unjudged
 from bridge.rules.watch import HoldingWatch
 from bridge.services import Need
 from bridge.store import Database
@@ -156,6 +156,7 @@ class PositionManager:
                 await self._journal.tell(event)
             except BridgeError as error:
                 log.warning("damage-not-told", rule=event.rule, reason=error.detail)
+        self._unjudged.recall(await self._journal.waits_since(AGAIN_SECONDS))
         self._task = asyncio.create_task(self._run(), name="position-manager")
 
     async def stop(self) -> None:

@@ -71,9 +71,17 @@ class Unjudged:
     _since: dict[_Key, float] = field(default_factory=dict)
     _told: dict[_Key, _Finding] = field(default_factory=dict)
     _told_at: dict[_Key, float] = field(default_factory=dict)
+    _before: list[tuple[float, RuleEvent]] = field(default_factory=list)
+    """What an earlier process told, and until when it is not told again."""
     _blind_since: float | None = None
     _blind: str = ""
     """Why nothing gets on, when people know of it."""
+
+    def recall(self, told: Iterable[RuleEvent]) -> None:
+        """Of what an earlier process told, nothing is told again sooner."""
+        wall, now = self.clock.now(), self.clock.monotonic()
+        aged = (((wall - each.at).total_seconds(), each) for each in told)
+        self._before = [(now + AGAIN_SECONDS - age, each) for age, each in aged if age >= 0]
 
     # what a turn finds --------------------------------------------------------------------------
 
@@ -143,12 +151,16 @@ class Unjudged:
             since = self._since.setdefault(key, now)
             if key in self._told or now - since < each.patience:
                 continue
-            if now - self._told_at.get(key, float("-inf")) < AGAIN_SECONDS:
+            told_at = self._told_at.get(key, float("-inf"))
+            if now - told_at < AGAIN_SECONDS or self._was_told_before(each, now):
                 self._told[key] = each
             else:
                 due.setdefault((each.rule, each.holding.account, each.why), []).append(key)
         for keys in due.values():
             await self._tell_together(keys, now)
+
+    def _was_told_before(self, finding: _Finding, now: float) -> bool:
+        return any(until > now and _tells_of(event, finding) for until, event in self._before)
 
     async def _tell_together(self, keys: list[_Key], now: float) -> None:
         findings = [self._found[key] for key in keys]
@@ -216,6 +228,20 @@ class Unjudged:
         more = f" (and {len(lasting) - len(same)} more)" if len(lasting) > len(same) else ""
         what = f"Rule {first.rule} is not judged for {_names(same)}: {first.why}{more}"
         return _need(what)
+
+
+def _tells_of(event: RuleEvent, finding: _Finding) -> bool:
+    """Whether an event, which may name several holdings and triggers, was about this one."""
+    detail, holding = event.detail, finding.holding
+    if (event.rule, detail.get("account")) != (finding.rule, holding.account):
+        return False
+    if f", {holding.name}, " not in f", {detail.get('name')}, ":
+        return False
+    why = str(detail.get("why"))
+    if not finding.trigger:
+        return why == finding.why
+    triggers = why.removesuffix(f": {finding.why}")
+    return triggers != why and finding.trigger in triggers.split(", ")
 
 
 def _need(message: str) -> Need:

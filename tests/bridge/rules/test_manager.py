@@ -80,6 +80,10 @@ class PlayedJournal:
     memories: dict[Place, Memory] = field(default_factory=dict)
     told: list[RuleEvent] = field(default_factory=list)
     damaged: list[RuleEvent] = field(default_factory=list)
+    before: list[RuleEvent] = field(default_factory=list)
+
+    async def waits_since(self, _: float) -> list[RuleEvent]:
+        return self.before
 
     async def tell(self, event: RuleEvent) -> None:
         self.told.append(event)
@@ -417,6 +421,18 @@ async def test_a_damaged_row_keeps_no_bridge_from_starting(tmp_path: Path) -> No
         "a rule has lost what it knew of a close; a row of the journal is damaged, and nobody "
         "goes on with it; look for open orders of it",
     ]
+    await database.close()
+
+
+async def test_the_journal_knows_what_was_told_before_a_restart(tmp_path: Path) -> None:
+    database, clock = await Database.open(tmp_path), HandClock()
+    journal = RuleJournal(database=database, clock=clock, soon=lambda: None)
+    for kind in ("waits", "decided", "waits"):
+        clock.passed += 100
+        await journal.tell(RuleEvent(at=clock.now(), kind=kind, rule="r0", detail={"why": kind}))
+    again = RuleJournal(database=database, clock=clock, soon=lambda: None)
+    assert [each.sequence for each in await again.waits_since(1000)] == [1, 3]
+    assert [each.sequence for each in await again.waits_since(100)] == [3]
     await database.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from bridge.broker_time import Session
+from bridge.clock import settle
 from bridge.errors import BridgeError
 from bridge.rules.evaluation import Market
 from bridge.rules.holdings import Holding
@@ -142,6 +143,41 @@ async def test_a_stop_without_a_quote_is_told_with_all_that_it_is_for() -> None:
     await stand.turn()
     await stand.turn(UNSEEN_SECONDS)
     assert len(stand.told) == 2
+
+
+@pytest.mark.parametrize("seen", [unknown, unquoted])
+@pytest.mark.parametrize("clock", ["right", "set back"])
+async def test_what_was_told_is_not_told_again_after_a_restart(seen: Any, clock: str) -> None:
+    """A bridge that ends again and again would spend the hour's messages of rules on it."""
+    aapl, msft = only(stock(100)), only(stock(5, con_id=2, symbol="MSFT"))
+    match = {"account": "DU1"}
+    wanted = rules({"match": match, "stopLoss": {"percent": 5}, "takeProfit": {"percent": 5}})
+    first = Told(wanted, aapl, msft)
+    first.seen = seen
+    for _ in range(2):
+        await first.turn(UNSEEN_SECONDS)
+    assert len(first.told) == 1
+
+    second = Told(wanted, aapl, msft, only(stock(7, con_id=3, symbol="META")))
+    quoted, second.seen = second.seen, seen
+    second.clock.passed = first.clock.passed - (3600 if clock == "set back" else 0)
+    second.journal.before = first.journal.told
+    await second.manager.start(second.manager._terms)
+    await settle(second.manager._task)
+    for _ in range(2):
+        await second.turn(UNSEEN_SECONDS)
+    (told,) = second.told
+    assert told.startswith(
+        "r0 cannot close yet " + ("META;" if clock == "right" else "AAPL, MSFT, META;")
+    )
+    assert second.manager.need() is None or seen is unknown
+    second.seen = quoted
+    await second.turn(AGAIN_SECONDS)
+    second.seen = seen
+    for _ in range(2):
+        await second.turn(UNSEEN_SECONDS)
+    assert len(second.told) == 2
+    assert "AAPL, MSFT, META" in second.told[-1]
 
 
 @pytest.mark.parametrize("how", ["closed", "lost"])
