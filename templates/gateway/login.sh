@@ -240,7 +240,24 @@ plain() {
 
 record() {
     last="" how=password logged_in="" noted=0
+    recall < <(known)
     each take
+}
+
+# Sets $how to what a recorder knew that was killed in this container: a refused token is no refused
+# password. As `take` does it.
+recall() {
+    local event
+    while read -r _ event _; do
+        case $event in
+        boot) how=password ;;
+        resumes | token-refused) [ "$how" = settled ] || how=token ;;
+        attempt) [ "$how" != settled ] || how=password ;;
+        token) how=token ;;
+        no-token) [ "$how" = settled ] || how=password ;;
+        refused) [ "$how" != token ] || how=settled ;;
+        esac
+    done
 }
 
 # A recorder that is killed, such as for want of memory, begins anew with what it has not read: without

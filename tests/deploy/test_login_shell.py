@@ -279,19 +279,67 @@ def test_the_log_goes_on_without_the_recorder(gateway: Gateway) -> None:
 
 def test_a_recorder_that_was_killed_begins_anew(gateway: Gateway) -> None:
     """The machine may have no memory left for it; without one a refusal would be tried again."""
-    go = 'until [ -e "$HOME/go" ]; do sleep 0.05; done'
-    gateway.java("say Login attempt: 1", go, REFUSED, "rest")
+    gateway.java("say Login attempt: 1", GO, REFUSED, "rest")
     gateway.launch()
     until(lambda: gateway.state() == "logging-in")
+    kill_recorders(gateway)
+    (gateway.home / "go").touch()
+    until(gateway.held.exists)
+    assert gateway.runs == 1
+
+
+def test_a_new_recorder_knows_that_a_token_was_tried(gateway: Gateway) -> None:
+    """Of a session that is over a password is not to blame: a person would be sent for nothing."""
+    gateway.token.touch()
+    gateway.java(
+        '[ -e "$TWS_SETTINGS_PATH/x/autorestart" ] || rest',
+        "say Re-starting session",
+        GO,
+        REFUSED,
+        "rest",
+    )
+    gateway.launch()
+    until(lambda: gateway.facts.exists() and "resumes" in gateway.facts.read_text())
+    kill_recorders(gateway)
+    (gateway.home / "go").touch()
+    until(lambda: gateway.held.exists() or not gateway.token.exists())
+    assert not gateway.held.exists()
+
+
+@pytest.mark.parametrize(
+    ("facts", "does"),
+    [
+        ("boot", "hold"),
+        ("boot, token", "cold start"),
+        ("boot, resumes", "cold start"),
+        ("boot, token, token-refused, refused", "nothing"),  # the same in other words
+        ("boot, token, refused, exit 137, launch password, no-token, start", "nothing"),
+        ("boot, token, refused, exit 137, launch password, no-token, attempt 1", "hold"),
+        ("boot, token, refused, no-token, attempt 1, resumes", "cold start"),
+        ("boot, token, boot, start, attempt 1", "hold"),
+    ],
+)
+def test_a_new_recorder_goes_on_where_the_last_one_was(
+    gateway: Gateway, facts: str, does: str
+) -> None:
+    written = "".join(f"{1_700_000_000 + at} {each}\n" for at, each in enumerate(facts.split(", ")))
+    gateway.facts.write_text(written)
+    said = STAMP + "detected dialog entitled: Unrecognized Username or Password; event=Opened\n"
+    shell(gateway, "record", text=said)
+    done = {"hold": gateway.held, "cold start": gateway.facts.with_name("cold-paper")}
+    assert [each for each, file in done.items() if file.exists()] == [does] * (does != "nothing")
+
+
+GO = 'until [ -e "$HOME/go" ]; do sleep 0.05; done'
+
+
+def kill_recorders(gateway: Gateway) -> None:
     killed = recorders(gateway)
     assert killed
     for recorder in killed:
         with suppress(ProcessLookupError):
             os.kill(recorder, signal.SIGKILL)
     until(lambda: not {*killed} & {*recorders(gateway)})
-    (gateway.home / "go").touch()
-    until(gateway.held.exists)
-    assert gateway.runs == 1
 
 
 def recorders(gateway: Gateway) -> list[int]:
