@@ -74,22 +74,22 @@ class Pauses:
     """Seconds in which the whole machine stood still (its own host had the processor)."""
 
     def __init__(self) -> None:
-        self._late = 0.0
-        self._last = time.monotonic()
+        self._seen = 0.0, time.monotonic()  # so late in all, at the last beat
         threading.Thread(target=self._beat, daemon=True).start()
 
     def seconds(self) -> float:
         """Since the beginning, the present one included."""
-        return self._late + max(0.0, time.monotonic() - self._last - 2 * BEAT)
+        late, last = self._seen
+        return late + max(0.0, time.monotonic() - last - 2 * BEAT)
 
     def _beat(self) -> None:
         own = os.getpid(), threading.get_native_id()
         before = waited(*own)
         while True:
             time.sleep(BEAT)
-            now, busy = time.monotonic(), waited(*own)
-            self._late += max(0.0, now - self._last - 2 * BEAT - (busy - before))
-            self._last, before = now, busy
+            (late, last), now, busy = self._seen, time.monotonic(), waited(*own)
+            self._seen = late + max(0.0, now - last - 2 * BEAT - (busy - before)), now
+            before = busy
 
 
 class Watcher:
