@@ -12,6 +12,8 @@ _DIGITS: Final = 9
 """No contract's step is finer."""
 SLACK: Final = 1e-9
 """Quantities that differ by no more are the same."""
+_STEP_SLACK: Final = 1e-6
+"""The same in steps: so much less than a whole one is one."""
 
 
 def exact(quantity: float) -> float:
@@ -38,6 +40,13 @@ def orderable(sec_type: str, quantity: float) -> float:
     """
     whole = float(math.floor(quantity + SLACK))
     return whole if sec_type == "STK" and whole else quantity
+
+
+def whole_steps(quantity: float, step: float) -> float:
+    """As much of it as an order may be for, a multiple of `step`; 0: all of it."""
+    if step <= 0:
+        return exact(quantity)
+    return exact(math.floor(quantity / step + _STEP_SLACK) * step)
 
 
 def plain(number: float) -> str:

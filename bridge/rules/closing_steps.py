@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, structs
 
 from bridge.clock import passed
-from bridge.quantity import exact, figure
+from bridge.quantity import exact, figure, whole_steps
 from bridge.rules.evaluation import Price
 from bridge.rules.model import Closing
 
@@ -134,9 +134,9 @@ class Scene(Struct, frozen=True, kw_only=True):
     """What a step is taken from.
 
     `held`: units that are held now, 0 when the position is gone or has another side; None: not
-    known. `others`: units for which somebody else's order works on the same side. `expires`:
-    whether orders end by themselves now, because no session is running. `ends_at`: when those end
-    that are sent now.
+    known. `others`: units for which somebody else's order works on the same side. `size_step`: what
+    an order has to be a multiple of; 0: anything, or not known. `expires`: whether orders end by
+    themselves now, because no session is running. `ends_at`: when those end that are sent now.
     """
 
     now: datetime
@@ -145,6 +145,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     tick: float = 0.0
     held: float | None
     others: float = 0.0
+    size_step: float = 0.0
     order: Working | None = None
     may_begin: bool = True
     """Whether a new order may be sent at all now."""
@@ -219,7 +220,7 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
         return close, None
     if order.state == "refused":
         return _refused(close, order, scene)
-    if _held(scene) <= 0 or _outlived(attempt, order, scene):
+    if whole_steps(_held(scene), scene.size_step) <= 0 or _outlived(attempt, order, scene):
         return close, None
     if scene.expires:
         return close, Wait("the order ended with the session", stuck=True)
@@ -263,7 +264,8 @@ def _steer(
         return _withdraw(close, attempt, scene, "it was to be cancelled")
     # What the broker has counts, not what was intended: a change may never have got there.
     quantity = attempt.units if order.quantity is None else order.quantity
-    allowed = max(0.0, exact(_held(scene) - scene.others))
+    total = whole_steps(_held(scene) - scene.others + order.filled, scene.size_step)
+    allowed = max(0.0, exact(total - order.filled))
     if exact(quantity - order.filled) > allowed:
         return _too_large(close, attempt, scene, order.filled, allowed)
     if attempt.too_large_at is not None:
@@ -344,11 +346,11 @@ def _withdraw(close: Close, attempt: Attempt, scene: Scene, why: str) -> tuple[C
 
 def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     """No order is out: sends one when there is something to close, or ends."""
-    left = min(exact(close.units - close.filled), _held(scene))
+    left = whole_steps(min(close.units - close.filled, _held(scene)), scene.size_step)
     outcome = _ended(close, scene, left)
     if outcome is not None:
         return _over(close, outcome, scene), Wait("it is over")
-    units = min(left, exact(_held(scene) - scene.others))
+    units = min(left, whole_steps(_held(scene) - scene.others, scene.size_step))
     why = _held_up(close, terms, scene, units)
     if why is not None:
         return close, Wait(why, stuck=True)

@@ -18,10 +18,9 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
-from bridge.quantity import SLACK, exact, multiplier_in, plain
+from bridge.quantity import SLACK, exact, multiplier_in, plain, whole_steps
 from bridge.rules.model import LegMatch, Match, RuleSet
 
-_STEP_SLACK: Final = 1e-6
 _COMMISSION: Final = 2.0
 """For a contract at most: the average cost has it, the price of a fill does not."""
 
@@ -82,9 +81,11 @@ class Holding(Struct, frozen=True, kw_only=True):
     @property
     def whole(self) -> float:
         """As many of its units as an order may be for: what is beyond stays."""
-        if self.step <= 0:
-            return self.units
-        return exact(math.floor(self.units / self.step + _STEP_SLACK) * self.step)
+        return self.fitting(self.units)
+
+    def fitting(self, units: float) -> float:
+        """As many of so many as an order may be for: what is taken off comes off before that."""
+        return whole_steps(units, self.step)
 
     @property
     def name(self) -> str:

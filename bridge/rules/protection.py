@@ -221,7 +221,8 @@ class Protection:
             return None
         if wish.stop is None:
             return Tended(memory)
-        units = exact(wish.holding.whole - await self.orders.working(wish.holding))
+        others = await self.orders.working(wish.holding)
+        units = wish.holding.fitting(wish.holding.units - others)
         if units <= 0:
             await self._in_trouble(place, wish.holding, _ALL_CLOSED, lasting=False)
             return None
@@ -406,7 +407,8 @@ class Protection:
         if state.state != "open":
             return Tended(memory, unsure=True)
         others = await self.orders.working(wish.holding, guard.key, listed)
-        units = exact(wish.holding.whole - others)
+        filled = state.filled
+        units = exact(wish.holding.fitting(wish.holding.units - others + filled) - filled)
         if units <= 0:  # beside them it would be larger than what is held
             await self._in_trouble(place, wish.holding, _ALL_CLOSED, lasting=False)
             return await self._without(place)

@@ -19,7 +19,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
-from bridge.rules.closing_steps import Attempt, Close, ClosedLeg, Working
+from bridge.rules.closing_steps import Attempt, Change, Close, ClosedLeg, Working
 from bridge.rules.service import described, level_of
 from bridge.rules.unjudged import NO_DETAILS
 from bridge.side_by_side import AT_ONCE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.errors import BridgeError
     from bridge.orders.halt import HaltSwitch
     from bridge.rules.closing_orders import ClosingOrders
-    from bridge.rules.closing_steps import Change, Send
+    from bridge.rules.closing_steps import Send
     from bridge.rules.evaluation import Market
     from bridge.rules.holdings import Holding
     from bridge.rules.journal import RuleJournal
@@ -61,9 +61,10 @@ class PlayedOrders:
         self.state_now: Working | None = OPEN
         self.fails: Exception | None = None
         self.acts: list[Any] = []
+        self.other = 0.0
 
     async def others(self, *_: object) -> float:
-        return 0.0
+        return self.other
 
     async def state(self, close: Close) -> Working | None:
         return None if close.attempt is None else self.state_now
@@ -361,6 +362,25 @@ async def test_no_close_waits_for_the_answers_that_all_others_wait_for(
     answers.set()
     await advancing
     assert sorted(out) == sorted(stand.closes.running)
+
+
+@pytest.mark.parametrize(
+    ("held", "step", "other", "units"),
+    [(10.5, 1.0, 0.5, 10.0), (10.5, 1.0, 1.0, 9.0), (200.0, 100.0, 30.0, 100.0)],
+)
+async def test_what_works_besides_leaves_no_fraction_to_be_closed(
+    held: float, step: float, other: float, units: float
+) -> None:
+    stand = Stand(attempt=None, attempts=0, step=0, stepped_at=None, units=held)
+    stand.watch.held = structs.replace(only(stock(held)), step=step)
+    stand.orders.other = other
+    stand.orders.state_now = Working(state="open", quantity=units, limit=100.0)
+    await stand.turns(3, 1)
+    assert [each.units for each in stand.orders.acts] == [units]
+    stand.orders.other += 1.6 * step  # more of them
+    await stand.turns(1, 1)
+    *_, change = stand.orders.acts
+    assert change == ("cancel" if units == step else Change(units=units - 2 * step))
 
 
 async def test_of_shares_the_whole_ones_are_closed() -> None:

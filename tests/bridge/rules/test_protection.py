@@ -577,3 +577,34 @@ async def test_a_stop_is_for_whole_shares() -> None:
     stand.orders.state = Working(state="open", quantity=10.0)
     await stand.turn()
     assert stand.orders.changes == []
+
+
+@pytest.mark.parametrize(
+    ("held", "step", "other", "units"),
+    [(10.5, 1.0, 0.5, 10.0), (10.5, 1.0, 1.0, 9.0), (200.0, 100.0, 30.0, 100.0)],
+)
+async def test_what_works_besides_leaves_no_fraction_to_a_stop(
+    held: float, step: float, other: float, units: float
+) -> None:
+    stand = Stand.of_one(held)
+    ((place, (rule, holding)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, structs.replace(holding, step=step))}
+    stand.orders.state, stand.orders.other = Working(state="unsent"), other
+    await stand.turn()
+    assert [each.quantity for each in stand.orders.placed] == [units]
+    stand.orders.state = Working(state="open", quantity=held)
+    await stand.turn()
+    assert [size for _, size in stand.orders.changes] == [units]
+    stand.orders.state = Working(state="open", quantity=units)
+    await stand.turn()
+    assert len(stand.orders.changes) == 1
+
+
+async def test_a_stop_that_has_begun_to_fill_stays_a_multiple_of_the_step() -> None:
+    stand = Stand.of_one(220, stop=70.0, units=300)
+    ((place, (rule, holding)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, structs.replace(holding, step=100.0))}
+    stand.orders.state = Working(state="open", quantity=300, filled=30)
+    stand.orders.other = 5
+    await stand.turn()
+    assert stand.orders.changes == [("g", 200)]
