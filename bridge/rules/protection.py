@@ -412,7 +412,7 @@ class Protection:
         if units <= 0:  # beside them it would be larger than what is held
             await self._in_trouble(place, wish.holding, _ALL_CLOSED, lasting=False)
             return await self._without(place)
-        if wish.stop is None and _changed(guard, wish):
+        if wish.stop is None and wish.holding.priced and _changed(guard, wish):
             return await self._without(place)
         try:
             return await self._moved(memory, guard, wish, state, units)
@@ -426,15 +426,21 @@ class Protection:
     async def _moved(
         self, memory: Memory, guard: Guard, wish: Wish, state: Working, units: float
     ) -> Tended:
-        """What the broker has counts, not what was intended: a change may not have got there."""
+        """What the broker has counts, not what was intended: a change may not have got there.
+
+        While the contract's details are not known, it only gets smaller.
+        """
         size, whole = _size(guard, state, units), _whole(guard, state)
+        known = wish.holding.priced
+        if size is not None and size > whole and not known:
+            size = None
         stop = _level(guard, wish, self.clock.now())
         after = structs.replace(
             guard,
             stop=guard.stop if stop is None else stop,
             units=whole if size is None else size,
             at=guard.at if stop is None and size is None else self.clock.now(),
-            terms=wish.terms,
+            terms=wish.terms if known else guard.terms,
             named=named(wish.holding),
         )
         kept = structs.replace(memory, guard=after)

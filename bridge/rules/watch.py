@@ -229,10 +229,11 @@ class HoldingWatch(LineWatcher):
     def _step(self, holding: Holding) -> float:
         """Of shares the API takes no fraction, whatever the contract says; units are whole."""
         contract = holding.legs[0].contract
-        known = self._known(contract.con_id)
-        if holding.combination or known is None:
+        if holding.combination:
             return 0.0
-        return max(1.0 if contract.sec_type == "STK" else 0.0, known.size_increment or 0.0)
+        known = self._known(contract.con_id)
+        least = 1.0 if contract.sec_type == "STK" else 0.0
+        return max(least, (known.size_increment if known is not None else None) or 0.0)
 
     def tick(self, holding: Holding) -> float:
         """The smallest step of its price; the coarsest of its legs'; 0: not known."""

@@ -608,3 +608,26 @@ async def test_a_stop_that_has_begun_to_fill_stays_a_multiple_of_the_step() -> N
     stand.orders.other = 5
     await stand.turn()
     assert stand.orders.changes == [("g", 200)]
+
+
+async def test_a_stop_only_gets_smaller_before_its_contract_is_known() -> None:
+    """After a restart: neither its step nor what a price counts for is known yet."""
+    stand = Stand.of_one(200, stop=70.0, units=200)
+    stand.orders.state = Working(state="open", quantity=200)
+    assert await stand.turn() == []
+    ((place, (rule, _)),) = stand.wanted.items()
+    holding = only(stock(250))
+    stand.wanted = {place: (rule, structs.replace(holding, priced=False))}
+    assert await stand.turn() == []
+    stand.says(percent=25)
+    assert await stand.turn() == []
+    assert (stand.orders.changes, stand.orders.cancelled) == ([], [])
+    stand.orders.other = 100
+    assert await stand.turn() == [("protected", "r0")]
+    assert stand.orders.changes == [("g", 150)]
+    stand.orders.state, stand.orders.other = Working(state="open", quantity=150), 0
+    stand.says(percent=20)
+    ((_, (rule, _)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, holding)}
+    assert await stand.turn() == [("protected", "r0")]
+    assert (stand.orders.changes[1:], stand.guard.stop) == ([("g", 250)], 80.0)

@@ -172,6 +172,17 @@ async def test_a_line_that_is_refused_at_once_is_asked_for_at_the_next_look() ->
     assert list(stand.watch_._lines) == [1]
 
 
+async def test_that_shares_are_whole_is_known_before_their_contract_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "ANSWER_SECONDS", 0.01)
+    stand = Stand(stock(10.4))
+    stand.silent = {1}
+    await stand.watch_.look(ALL)
+    (holding,) = stand.watch_.holdings
+    assert (holding.priced, holding.whole) == (False, 10.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "step", "held", "whole"),
     [
