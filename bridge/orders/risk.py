@@ -704,6 +704,21 @@ OF_SETTINGS: Final[tuple[Rule, ...]] = (
 )
 """What refuses an order in every market: by what is set, not by what there is."""
 
+CODES_OF_SETTINGS: Final = frozenset(
+    {
+        "read-only",
+        "live-not-confirmed",
+        "account-required",
+        "account-unknown",
+        "account-not-allowed",
+        "sec-type-not-allowed",
+        "symbol-not-allowed",
+        "symbol-denied",
+        "market-order-on-option",
+    }
+)
+"""Of their violations."""
+
 ALWAYS: Final[tuple[Rule, ...]] = (
     read_only,
     live_not_confirmed,

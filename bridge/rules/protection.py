@@ -33,7 +33,7 @@ from bridge.rules.evaluation import Guard, Memory, stop_beyond_reach, stop_price
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule
-from bridge.rules.trouble import Troubles, lasting, pause, reason
+from bridge.rules.trouble import Troubles, forbidden, lasting, pause, reason
 from bridge.rules.watch import HoldingWatch
 from bridge.side_by_side import side_by_side
 from bridge.store.rules import RuleEvent
@@ -379,7 +379,7 @@ class Protection:
             state = await self._state(memory)
             if state.state not in {"unsent", "refused"}:
                 return Tended(memory, unsure=True)  # looked at again at the next turn
-            if state.state == "unsent" and not lasting(error):
+            if state.state == "unsent" and (forbidden(error) or not lasting(error)):
                 self._troubles.rest(place, pause(error))
                 raise
             ended = structs.replace(memory, guard=structs.replace(guard, ended=True))

@@ -10,13 +10,14 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import NOT_CLOSING
+from bridge.orders.risk import CODES_OF_SETTINGS
 
 PATIENCE_SECONDS: Final = 10.0
 """After which people are told of what may pass by itself."""
 REST_SECONDS: Final = 10.0
 """How long what was refused is left alone: it would be refused again at once."""
 CLOSED_SECONDS: Final = 60.0
-"""The same of a market that is closed: that lasts for hours."""
+"""The same of a market that is closed and of what settings forbid: that lasts for hours."""
 _CLOSED: Final = "market-closed"
 _PASSES: Final = frozenset({NOT_CLOSING.code, _CLOSED})
 """What an order may break now and not in a while: what is held and works changes, markets open."""
@@ -40,8 +41,9 @@ class Troubles:
         return key not in self._told and (lasting or now - began >= PATIENCE_SECONDS)
 
     def rest(self, key: Hashable, seconds: float = REST_SECONDS) -> None:
-        """Leaves this alone for a while."""
-        self._again[key] = self.clock.monotonic() + seconds
+        """Leaves this alone for a while; a longer one that was begun before goes on."""
+        until = self.clock.monotonic() + seconds
+        self._again[key] = max(until, self._again.get(key, until))
 
     def told(self, key: Hashable) -> None:
         """People know of it."""
@@ -72,13 +74,20 @@ def lasting(error: Exception) -> bool:
     return not isinstance(error, BridgeError) or error.kind in kinds
 
 
+def forbidden(error: Exception) -> bool:
+    """Whether the bridge's settings refuse it: it may pass once they are others."""
+    return not _codes(error).isdisjoint(CODES_OF_SETTINGS)
+
+
 def pause(error: Exception) -> float:
     """For how many seconds what was refused so is left alone."""
-    if isinstance(error, OrderRefusedByRulesError) and any(
-        each.code == _CLOSED for each in error.violations
-    ):
-        return CLOSED_SECONDS
-    return REST_SECONDS
+    return CLOSED_SECONDS if _CLOSED in _codes(error) or forbidden(error) else REST_SECONDS
+
+
+def _codes(error: Exception) -> set[str]:
+    if not isinstance(error, OrderRefusedByRulesError):
+        return set()
+    return {each.code for each in error.violations}
 
 
 def reason(error: Exception) -> str:

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,7 +9,12 @@ from msgspec import structs
 from bridge.broker_time import is_open
 from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
 from bridge.orders.combination import loss, net_reference
-from bridge.orders.risk import market_order_on_option, violations
+from bridge.orders.risk import (
+    CODES_OF_SETTINGS,
+    OF_SETTINGS,
+    market_order_on_option,
+    violations,
+)
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import KeyBounds
@@ -55,6 +61,11 @@ def context(order: dict[str, Any] | None = None, **changes: Any) -> RiskContext:
         "reference": QUOTE,
     }
     return RiskContext(**(fields | changes))
+
+
+def test_what_settings_refuse_has_the_codes_that_its_rules_name() -> None:
+    named = (re.findall(r"`([a-z]+(?:-[a-z]+)+)`", rule.__doc__ or "") for rule in OF_SETTINGS)
+    assert {code for each in named for code in each} == CODES_OF_SETTINGS
 
 
 def codes(*contexts: RiskContext) -> set[str]:

@@ -42,6 +42,7 @@ Place = tuple[str, str]
 OPEN = Working(state="open")
 REFUSED = OrderRefusedByRulesError([Violation("max-notional", "too much money")])
 CLOSED = OrderRefusedByRulesError([Violation("market-closed", "the market is closed")])
+READ_ONLY = OrderRefusedByRulesError([Violation("read-only", "this bridge is read-only")])
 
 
 class HandClock(SystemClock):
@@ -545,6 +546,37 @@ async def test_a_stop_that_is_too_large_and_cannot_get_smaller_is_cancelled(
     stand.orders.refuses.clear()
     assert await stand.turn(11) == [("protected", "r0")]
     assert [each.quantity for each in stand.orders.placed] == [30]
+
+
+async def test_a_stop_that_settings_forbid_comes_when_they_allow_it() -> None:
+    """It was too large, and the next one could not be sent either: nobody writes the rule anew."""
+    stand = Stand.of_one(30, stop=70.0, units=100)
+    stand.orders.refuses = {"g": READ_ONLY, "stop": READ_ONLY}
+    assert await stand.turn() == [("unprotected", "r0")]
+    assert stand.orders.cancelled == ["g"]
+    stand.orders.state = Working(state="unsent")
+    assert await stand.turn(11) == []
+    number = stand.guard.number
+    for _ in range(5):
+        assert await stand.turn(11) == []
+    assert stand.guard.number == number  # that is tried once in a minute
+    stand.orders.refuses.clear()
+    assert await stand.turn(11) == [("protected", "r0")]
+    assert [each.quantity for each in stand.orders.placed] == [30]
+    assert not stand.guard.ended
+
+
+async def test_a_first_stop_that_settings_forbid_is_told_once() -> None:
+    stand = Stand.of_one(30)
+    stand.orders.refuses = {"stop": READ_ONLY}
+    stand.orders.state = Working(state="unsent")
+    assert await stand.turn() == [("unprotected", "r0")]
+    assert described(stand.journal.told[0]) == (
+        "r0 has NO stop at the broker for AAPL; this bridge is read-only"
+    )
+    for _ in range(20):
+        assert await stand.turn(11) == []
+    assert not stand.guard.ended
 
 
 @pytest.mark.parametrize(
