@@ -207,7 +207,7 @@ class Protection:
         """None: there can be none now, and people are told why."""
         memory = self.journal.memories[place]
         guard = memory.guard
-        none = guard is None or guard.anew or (guard.ended and _changed(guard, wish))
+        none = guard is None or guard.anew or (guard.ended and _may_follow(guard, wish))
         if guard is not None and not none and guard.ended:
             return Tended(memory)  # a person's word: not replaced until the rules are others
         if guard is not None and not none and guard.withdrawn:
@@ -509,6 +509,14 @@ def _digest(place: Place, memory: Memory) -> str:
 def _changed(guard: Guard, wish: Wish) -> bool:
     """Whether the rules say something else than when it was put there."""
     return bool(guard.terms) and guard.terms != wish.terms
+
+
+def _may_follow(guard: Guard, wish: Wish) -> bool:
+    """Whether another stop may be sent after one that has ended.
+
+    Also after one of an earlier release for a size that no order has: it never got out.
+    """
+    return _changed(guard, wish) or wish.holding.fitting(guard.units) < guard.units - SLACK
 
 
 def _whole(guard: Guard, state: Working) -> float:

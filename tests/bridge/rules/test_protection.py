@@ -663,3 +663,17 @@ async def test_a_stop_only_gets_smaller_before_its_contract_is_known() -> None:
     stand.wanted = {place: (rule, holding)}
     assert await stand.turn() == [("protected", "r0")]
     assert (stand.orders.changes[1:], stand.guard.stop) == ([("g", 250)], 80.0)
+
+
+async def test_a_stop_that_was_refused_for_its_fraction_is_followed_by_one_without() -> None:
+    """By an earlier release, which never tried again."""
+    stand = Stand.of_one(10.4, stop=70.0, units=10.4, ended=True)
+    stand.orders.state = Working(state="refused")
+    assert await stand.turn() == []
+    ((place, (rule, holding)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, structs.replace(holding, step=1.0))}
+    assert await stand.turn() == [("protected", "r0")]
+    assert [each.quantity for each in stand.orders.placed] == [10.0]
+    assert [kind for kind, _ in await stand.turn()] == ["unprotected"]
+    assert await stand.turn(60) == []
+    assert len(stand.orders.placed) == 1  # a word of a person, or of the broker
