@@ -23,7 +23,8 @@ _SLACK: Final = 1e-9
 _CLOCKS: Final = timedelta(minutes=1)
 NOT_ARMED: Final = "not armed yet"
 NO_EXPIRATION: Final = "it does not expire"
-EXPECTED: Final = frozenset({NOT_ARMED, NO_EXPIRATION})
+NO_SESSION: Final = "no session is running"
+EXPECTED: Final = frozenset({NOT_ARMED, NO_EXPIRATION, NO_SESSION})
 """Why a trigger is unknown where nothing is wrong."""
 _NARROW: Final = 0.10
 """A spread of this much is never wide: cheap options have no finer market."""
@@ -536,7 +537,7 @@ def _max_holding_days(facts: _Facts) -> Trigger:
 
 def _at(facts: _Facts) -> Trigger:
     if not _may_trade(facts.rule, facts.market):
-        return Trigger(name="at", level=facts.rule.at, unknown="no session is running")
+        return Trigger(name="at", level=facts.rule.at, unknown=NO_SESSION)
     level, market = facts.rule.at or "", facts.market
     here = market.now.astimezone(market.zone)
     session = market.longer if facts.rule.outside_rth else market.session
@@ -563,7 +564,8 @@ def _moment(clock: time, here: datetime, session: Session | None) -> datetime:
 def _minutes_before_close(facts: _Facts) -> Trigger:
     name, session = "minutesBeforeClose", facts.market.session
     if session is None:
-        return Trigger(name=name, unknown="no session is running")
+        open_without = "it is not known when the session ends"
+        return Trigger(name=name, unknown=open_without if facts.market.open else NO_SESSION)
     here = facts.market.now.astimezone(facts.market.zone)
     moment = session.closes.astimezone(facts.market.zone) - timedelta(
         minutes=facts.rule.minutes_before_close or 0

@@ -164,6 +164,18 @@ def test_what_is_shown_at_a_weekend_is_what_would_happen_then() -> None:
         assert found.waits == "the market is closed"
 
 
+@pytest.mark.parametrize("open_", [True, False])
+def test_no_regular_session_is_nothing_to_tell_of_outside_the_hours(open_: bool) -> None:
+    """Before it begins it is judged what else the rule says; where it has no end, nothing is."""
+    early = structs.replace(market((1, 100.0, 100.0)), open=open_)
+    wanted = rule(stopLoss={"percent": 5}, minutesBeforeClose=15, outsideRth=True)
+    found = first(wanted, only(stock(50)), early)
+    assert found.waits is None
+    *_, trigger = found.triggers
+    assert (trigger.name, trigger.met) == ("minutesBeforeClose", False)
+    assert (trigger.unknown in EXPECTED) is not open_
+
+
 def test_a_delayed_quote_shows_neither_price_nor_distance() -> None:
     quote = Price(bid=50.0, ask=50.0, tag="delayed")
     late = structs.replace(market(), prices={1: quote})
