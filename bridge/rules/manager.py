@@ -342,7 +342,7 @@ class PositionManager:
         if self.waits is None:
             await self._unjudged.tell_of_it()
         else:
-            self._unjudged.wait()
+            self._wait()
 
     def _rest(self) -> None:
         """There is nothing to look at, or no way to it."""
@@ -350,7 +350,11 @@ class PositionManager:
         if self._nothing_to_do():
             self._unjudged.forget()
         else:
-            self._unjudged.wait()
+            self._wait()
+
+    def _wait(self) -> None:
+        watch = self._given.watch
+        self._unjudged.wait((*watch.holdings, *watch.unclear))
 
     def need(self) -> Need | None:
         """What people were told of, and is still judged by no rule."""

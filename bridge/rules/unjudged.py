@@ -183,8 +183,13 @@ class Unjudged:
         late = now - AGAIN_SECONDS
         self._told_at = {key: at for key, at in self._told_at.items() if at > late}
 
-    def wait(self) -> None:
-        """Nothing is judged now, which is told otherwise: time counts anew for what is not told."""
+    def wait(self, holdings: Iterable[Holding]) -> None:
+        """Nothing is judged now, which is told otherwise: time counts anew for what is not told.
+
+        `holdings`: what is held, as far as that is known; of what is not, nothing is said any more.
+        """
+        held = {each.key for each in holdings}
+        self._told = {key: each for key, each in self._told.items() if key[1] in held}
         self._since = {key: since for key, since in self._since.items() if key in self._told}
 
     def forget(self) -> None:

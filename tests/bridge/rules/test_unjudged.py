@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -298,3 +299,22 @@ async def test_what_cannot_be_asked_of_settings_keeps_nobody_from_closing() -> N
     orders.refused = breaks
     await stand.turn(11)
     assert stand.closes.begun != []
+
+
+async def test_what_is_closed_by_hand_while_halted_needs_nobody_any_more() -> None:
+    both = (only(stock(100)), only(stock(5, con_id=2, symbol="MSFT")))
+    stand = Told(rules({"match": {"account": "DU1"}, "stopLoss": {"percent": 5}}), *both)
+    stand.seen = unknown
+    await stand.turn()
+    await stand.turn(DETAILS_SECONDS)
+    halt: Any = stand.manager._given.halt
+    halt.halt = SimpleNamespace(allow_closing=False)
+    await stand.turn()
+    stand.watch.holdings = both[:1]
+    await stand.turn()
+    need = stand.manager.need()
+    assert need is not None
+    assert need.message == f"Rule r0 is not judged for AAPL: {NO_DETAILS}"
+    stand.watch.holdings = ()
+    await stand.turn()
+    assert stand.manager.need() is None
