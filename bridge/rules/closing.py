@@ -208,7 +208,7 @@ class Closes:
         if isinstance(step, Wait):
             if after.outcome is not None:
                 return ""
-            if holding is not None and self.watch.market(holding) is None:
+            if step.unknown:
                 return NO_DETAILS
             return step.reason if step.stuck else ""
         return await self._act(close, after, step, holding, rule)
@@ -253,6 +253,7 @@ class Closes:
             expires=not running,
             ends_at=None if holding is None else self.watch.day_end(holding, outside=outside),
             called_off=called_off,
+            known=holding is None or market is not None,
         )
 
     async def _act(

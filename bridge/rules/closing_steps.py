@@ -154,6 +154,8 @@ class Scene(Struct, frozen=True, kw_only=True):
     ends_at: datetime | None = None
     called_off: bool = False
     """Whether a person has taken the rule away, or switched it off."""
+    known: bool = True
+    """Whether the contract's details are: without them there is neither a price nor a market."""
 
 
 class Send(Struct, frozen=True):
@@ -177,10 +179,14 @@ class Cancel(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Nothing to do now. `stuck`: when that stays so, somebody may have to act."""
+    """Nothing to do now. `stuck`: when that stays so, somebody may have to act.
+
+    `unknown`: it is for want of the contract's details, and stuck.
+    """
 
     reason: str
     stuck: bool = False
+    unknown: bool = False
 
 
 Step = Send | Change | Cancel | Wait
@@ -276,7 +282,7 @@ def _steer(
     if attempt.limit is None or not scene.may_change:
         return close, Wait("the order is working")
     if scene.price_bad is not None:
-        return close, Wait(f"the limit stays: {scene.price_bad}")
+        return close, Wait(f"the limit stays: {scene.price_bad}", unknown=not scene.known)
     since = close.stepped_at or attempt.at
     if not passed(since, scene.now, terms.step_seconds):
         return close, _resting(close, terms, scene, order)
@@ -353,7 +359,7 @@ def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     units = min(left, whole_steps(_held(scene) - scene.others, scene.size_step))
     why = _held_up(close, terms, scene, units)
     if why is not None:
-        return close, Wait(why, stuck=True)
+        return close, Wait(why, stuck=True, unknown=not scene.known)
     if close.anchor is None and scene.price_bad is None:
         close = structs.replace(close, anchor=_middle(scene.price))
     limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None

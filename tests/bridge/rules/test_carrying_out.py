@@ -207,6 +207,17 @@ async def test_a_close_of_what_nobody_knows_says_so(monkeypatch: pytest.MonkeyPa
     assert (stand.orders.acts, stand.told()) == ([], [("waits", NO_DETAILS)])
 
 
+@pytest.mark.parametrize(("limit", "told"), [(99.0, [("waits", NO_DETAILS)]), (None, [])])
+async def test_an_order_that_needs_no_price_works_without_details(
+    limit: float | None, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit does not follow the market then, and that is told; all else goes on."""
+    stand = Stand(attempt=Attempt(number=1, units=100.0, limit=limit, at=NOON))
+    monkeypatch.setattr(stand.watch, "market", lambda _: None)
+    await stand.turns(30, 1)
+    assert (stand.orders.acts, stand.told()) == ([], told)
+
+
 async def test_another_rule_of_the_same_name_does_not_go_on_with_a_close() -> None:
     stand = Stand()
     stand.rules = rules({"match": {"symbol": "MSFT"}, "stopLoss": {"percent": 5}, "mode": "trade"})
