@@ -430,7 +430,7 @@ def later(session: Session) -> Login:
     return found
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(660)
 @pytest.mark.slow
 def test_a_sunday_passes_without_a_person(hooked: Make) -> None:
     """The week's full restart, wound: the broker asks for a code again, and gets it."""
@@ -438,7 +438,7 @@ def test_a_sunday_passes_without_a_person(hooked: Make) -> None:
     midnight = dt.datetime(2026, 12, 6, tzinfo=ZoneInfo("America/New_York")).timestamp()
     session.clock = f"{int(midnight - 200 - time.time()):+d}"  # the first login lasts two minutes
     session.start_ibc()
-    session.until(lambda: len(session.record("login")) == 2, "no login on Sunday", 360)
+    session.until(lambda: len(session.record("login")) == 2, "no login on Sunday", 600)
     assert session.record("code") == ["code right"] * 2
     assert session.record("typed") == ["typed password"] * 2
     assert "IBC will cold-restart shortly" in session.log
