@@ -362,7 +362,7 @@ def parse_day(text: str) -> date:
     head = text[:8]
     if len(head) != 8 or not (head.isascii() and head.isdigit()):
         raise ValueError(f"{text!r} is not a date of the form YYYYMMDD")
-    return datetime.strptime(head, "%Y%m%d").replace(tzinfo=UTC).date()
+    return date(int(head[:4]), int(head[4:6]), int(head[6:8]))
 
 
 def days_to_expiration(expiration: str, zone: ZoneInfo, now: datetime) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
-from bridge.broker_time import Session
+from bridge.broker_time import Session, days_left
 from bridge.quantity import figure
 from bridge.rules.holdings import Holding, Leg
 from bridge.rules.model import Rule, Threshold, Trailing
@@ -520,11 +520,9 @@ def _days_to_expiration(facts: _Facts) -> Trigger:
         month = any(leg.contract.expiration for leg in facts.holding.legs)
         why = "the day on which it expires is not known" if month else NO_EXPIRATION
         return Trigger(name="daysToExpiration", level=limit, unknown=why)
-    try:
-        day = date(int(expiration[:4]), int(expiration[4:6]), int(expiration[6:8]))
-    except ValueError:
+    left = days_left(expiration, facts.market.zone, facts.market.now)
+    if left is None:
         return Trigger(name="daysToExpiration", level=limit, unknown=f"{expiration} is no day")
-    left = (day - facts.market.now.astimezone(facts.market.zone).date()).days
     return _measured("daysToExpiration", limit, left, left - limit)
 
 

@@ -417,9 +417,10 @@ class Protection:
         try:
             return await self._moved(memory, guard, wish, state, units)
         except BridgeError as error:
-            refused = isinstance(error, TradingHaltedError) or lasting(error)
+            if not (isinstance(error, TradingHaltedError) or lasting(error)):
+                raise
             now = await self._state(memory)  # it may have filled, or ended, since it was looked at
-            if not refused or now.state != "open" or not _is_too_large(guard, now, units):
+            if now.state != "open" or not _is_too_large(guard, now, units):
                 raise
             return await self._without_what_is_too_large(place, wish, error.detail)
 
