@@ -32,6 +32,17 @@ async def _modify(rig: Rig, order_id: str, **changes: Any) -> Any:
     return await rig.modifier.modify(order_id, ChangeRequest(**changes), CALLER)
 
 
+async def _held_on_its_way(
+    rig: Rig, order_id: str, **changes: Any
+) -> tuple[asyncio.Task[Any], asyncio.Event]:
+    """A change that is written down, and gets onto the wire when the event is set."""
+    hold = rig.broker.hold = asyncio.Event()
+    changing = asyncio.create_task(_modify(rig, order_id, **changes))
+    while (await rig.order()).pending is None:
+        await asyncio.sleep(0)
+    return changing, hold
+
+
 async def test_a_change_keeps_the_order_and_shows_its_new_terms(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
@@ -110,14 +121,11 @@ async def test_smaller_than_a_change_that_may_yet_be_refused_is_not_smaller(tmp_
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
         view = await rig.place()
-        broker.hold = asyncio.Event()
-        larger = asyncio.create_task(_modify(rig, view.order_id, quantity=20))
-        while (await rig.order()).pending is None:
-            await asyncio.sleep(0)
+        larger, hold = await _held_on_its_way(rig, view.order_id, quantity=20)
         caller = Caller("bound", "request-1", KeyBounds(max_notional=1.0))
         with pytest.raises(OrderRefusedByRulesError):
             await rig.modifier.modify(view.order_id, ChangeRequest(quantity=15), caller)
-        broker.hold.set()
+        hold.set()
         assert (await larger).quantity == 20
 
 
@@ -213,12 +221,9 @@ async def test_a_change_that_waits_for_the_wire_is_stopped_by_a_halt(tmp_path: P
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
         view = await rig.place()
-        broker.hold = asyncio.Event()
-        changing = asyncio.create_task(_modify(rig, view.order_id, quantity=12))
-        while (await rig.order()).pending is None:
-            await asyncio.sleep(0)
+        changing, hold = await _held_on_its_way(rig, view.order_id, quantity=12)
         await rig.halt.halt("", "none", CALLER)
-        broker.hold.set()
+        hold.set()
         with pytest.raises(TradingHaltedError):
             await changing
         order = await rig.order()
@@ -243,17 +248,14 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
         view = await rig.place()
-        broker.hold = asyncio.Event()
-        changing = asyncio.create_task(_modify(rig, view.order_id, quantity=12))
-        while (await rig.order()).pending is None:
-            await asyncio.sleep(0)
+        changing, hold = await _held_on_its_way(rig, view.order_id, quantity=12)
         newest = (await rig.service.audit("", 1)).entries[0]
         assert (newest.action, newest.target, newest.result) == (
             "order.modify",
             view.order_id,
             "sending",
         )
-        broker.hold.set()
+        hold.set()
         await changing
         await rig.canceller.cancel(view.order_id, CALLER)
         entries = (await rig.service.audit("", 2)).entries
