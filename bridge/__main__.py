@@ -14,6 +14,11 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
+from bridge.lean import without
+
+with without("rich"), without("better_exceptions"):  # before any other module loads it
+    import structlog  # noqa: F401
+
 from bridge import environment as env
 from bridge import logs
 

@@ -85,3 +85,11 @@ def test_a_line_is_written_or_counted(reader: str) -> None:
     if reader == "there":
         assert os.read(out, 100) == b"one\ntwo\n"
         os.close(out)
+
+
+def test_the_bridge_starts_without_what_only_a_terminal_needs() -> None:
+    look = "import bridge.__main__, sys; print(*{'rich', 'numpy'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", look], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
