@@ -14,8 +14,9 @@ The entry of a bracket whose last leg was never sent is held back by the gateway
 list it as open: it is cancelled as soon as orders may be sent again. What is nowhere a minute after
 that is unknown as well.
 
-Orders may be sent as soon as the open orders are listed. Where all of the journal's are among them,
-the day's executions (there may be thousands) decide nothing, and are asked for right after that.
+Orders may be sent as soon as the open orders are listed; but for the first connection of a process
+the second look comes right after that. Where all of the journal's are among them, the day's
+executions (there may be thousands) decide nothing, and are asked for right after that as well.
 Executions or completed orders that get no answer are named (`silent`) and asked for again; until
 they have answered, an order that is nowhere is unknown, and none is called never sent.
 
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -62,6 +64,14 @@ MARK_SECONDS: Final = 1.25
 """How soon a mark that somebody has left is obeyed for the orders that are open."""
 
 
+@dataclass(frozen=True, slots=True)
+class AbsentOnce:
+    """Orders that were in none of the broker's lists when they were looked for once."""
+
+    connection: int
+    orders: list[OrderRecord]
+
+
 class Reconciler:
     """Compares the journal with the broker."""
 
@@ -95,6 +105,10 @@ class Reconciler:
         """Whether they may wait until orders may be sent."""
         self._absent: dict[str, float] = {}
         """Since which second an open order is in none of the broker's lists."""
+        self._unreached: set[str] = set()
+        """Of these a number has proved it, at this connection or, unless they turned up since, at
+        one before: the next number is past theirs when a newer order has been taken meanwhile."""
+        self._absent_once: AbsentOnce | None = None
         self._held_back: dict[str, OrderRecord] = {}
         self.silent: dict[str, datetime] = {}
         """What was asked for and got no answer, since when; until it has, nothing is concluded."""
@@ -112,11 +126,14 @@ class Reconciler:
     async def clear_up(self) -> None:
         """After every (re)connect: cancels what a halt asked for, and what is held back.
 
-        Then takes in the day's executions, if they could wait.
+        Then takes in the day's executions, if they could wait. Before it gives anything up, it
+        takes the second look that could wait.
         """
         halt = self._halt.halt
         if halt is not None:
             await self._cancel_for(halt)
+        if self._absent_once is not None:
+            await self._look_again()
         held_back, self._held_back = self._held_back, {}
         for record in held_back.values():
             log.warning("incomplete-bracket-cancelled", order=record.id)
@@ -141,18 +158,22 @@ class Reconciler:
             await self._clock.sleep(MARK_SECONDS)
 
     async def compare(self) -> None:
-        """After every (re)connect, before orders may be sent: the comparison, and no more."""
-        self._executions_later = self._looked and not self.silent
-        await self.reconcile()
+        """After every (re)connect, before orders may be sent: the comparison, and no more.
 
-    async def reconcile(self) -> None:
+        Not the second look, but for the first connection of a process: no order waits for what it
+        says. Until then what is nowhere counts as open, for every limit and for each rule.
+        """
+        self._executions_later = later = self._looked and not self.silent
+        await self.reconcile(later=later)
+
+    async def reconcile(self, *, later: bool = False) -> None:
         """One whole comparison; what is nowhere in two looks is settled or called unknown.
 
-        A gateway in read-only mode lists no orders and takes none: then there is nothing to learn,
-        and nothing to conclude.
+        `later`: the second one may wait until orders may be sent. A gateway in read-only mode lists
+        no orders and takes none: then there is nothing to learn, and nothing to conclude.
         """
         try:
-            await self._reconcile()
+            await self._reconcile(later=later)
             self.gateway_read_only = False
         except ReadOnlyGatewayError:
             self.gateway_read_only = True
@@ -161,36 +182,55 @@ class Reconciler:
                 "executions", self._gateway.queries.executions(timeout=LIST_SECONDS)
             )
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self, *, later: bool = False) -> None:
+        """`later`: a second look may wait until orders may be sent; `clear_up` takes it."""
         async with self._turn:
+            self._absent_once = None
             connection = self._sequence.connection
             await self._sequence.observe()
             missing = await self._look(await self._suspects())
+            self._unreached = {each.id for each in missing if await self._never_seen(each)}
+            if missing and not self.silent and later:
+                self._absent_once = AbsentOnce(connection, missing)
+                return
             if missing and not self.silent:
-                await self._clock.sleep(SECOND_LOOK_SECONDS)
-                missing = await self._look(missing)
-            if self._sequence.connection != connection:
-                raise ConnectionLostError("the connection was lost during the look")
-            never_seen = [
-                each for each in missing if not self.silent and await self._never_seen(each)
-            ]
-            broken_off = {each.group_id for each in never_seen if each.terms.transmit}
-            broken_off |= await self._broken_off_before(missing)
-            for record in missing:
-                if record in never_seen:
-                    self._note_not_sent(record)
-                elif (
-                    not record.terms.transmit
-                    and record.group_id in broken_off
-                    and not self._is_absent_for_long(record)
-                ):
-                    self._held_back[record.id] = record
-                elif record.state is not State.UNKNOWN and self._absent_long_enough(record):
-                    self._journal.note(Own(record.id, Missing(self._clock.now())))
-            second = self._clock.monotonic()
-            self._absent = {each.id: self._absent.get(each.id, second) for each in missing}
-            await self._give_up_changes()
-            await self._journal.flush()
+                missing = await self._missing_still(missing)
+            await self._conclude(missing, connection)
+
+    async def _look_again(self) -> None:
+        """The second look, at what was nowhere in the first one of this connection."""
+        async with self._turn:
+            once, self._absent_once = self._absent_once, None
+            if once is not None:
+                missing = await self._missing_still(once.orders)
+                await self._conclude(missing, once.connection)
+
+    async def _missing_still(self, missing: list[OrderRecord]) -> list[OrderRecord]:
+        await self._clock.sleep(SECOND_LOOK_SECONDS)
+        return await self._look(missing)
+
+    async def _conclude(self, missing: list[OrderRecord], connection: int) -> None:
+        """Settles what is nowhere, on the connection on which it was looked for."""
+        if self._sequence.connection != connection:
+            raise ConnectionLostError("the connection was lost during the look")
+        never_seen = [each for each in missing if not self.silent and await self._never_seen(each)]
+        broken_off = {each.group_id for each in never_seen if each.terms.transmit}
+        broken_off |= await self._broken_off_before(missing)
+        for record in missing:
+            if record in never_seen:
+                self._note_not_sent(record)
+            elif (
+                not record.terms.transmit
+                and record.group_id in broken_off
+                and not self._is_absent_for_long(record)
+            ):
+                self._held_back[record.id] = record
+            elif record.state is not State.UNKNOWN and self._absent_long_enough(record):
+                self._journal.note(Own(record.id, Missing(self._clock.now())))
+        second = self._clock.monotonic()
+        self._absent = {each.id: self._absent.get(each.id, second) for each in missing}
+        await self._give_up_changes()
+        await self._journal.flush()
 
     async def _give_up_changes(self) -> None:
         """A change that the broker's list does not show in all this time was not taken."""
@@ -273,7 +313,10 @@ class Reconciler:
             and record.state is not State.TERMINAL
             and record.client_id == self._gateway.client_id
             and record.id not in self._sender.on_this_connection
-            and await self._sequence.never_reached(record.broker_order_id, record.id)
+            and (
+                record.id in self._unreached
+                or await self._sequence.never_reached(record.broker_order_id, record.id)
+            )
         )
 
     def _note_not_sent(self, record: OrderRecord) -> None:

@@ -417,9 +417,8 @@ async def test_what_was_sent_on_this_connection_is_never_called_not_sent(tmp_pat
         with pytest.raises(OrderPendingError):
             await rig.place()
         broker.hidden.update(broker.book)
-        for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
-            if required:
-                await hook()
+        for hook, _ in broker.reconcilers:  # as after 1101: the socket never went away
+            await hook()
         assert (await rig.order()).state is State.UNKNOWN
 
 
@@ -532,9 +531,8 @@ async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) 
         with pytest.raises(OrderPendingError):
             await rig.place()
         del broker.book[broker.placed[-1]]
-        for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
-            if required:
-                await hook()
+        for hook, _ in broker.reconcilers:  # as after 1101: the socket never went away
+            await hook()
         assert (await rig.order()).state is State.UNKNOWN
         await broker.reconnect()
         assert (await rig.order()).status is Status.NOT_SENT
@@ -558,7 +556,7 @@ def alone(*records: OrderRecord) -> tuple[Reconciler, WoundClock, list[float]]:
     numbers: Any = Numbers()
     made = Reconciler(nobody, gateway, journal, sender, nobody, nobody, numbers, rules, clock)
 
-    async def compare() -> None:
+    async def compare(*, later: bool = False) -> None:
         compared.append(clock.monotonic())
         made._looked_second = clock.monotonic()
 
@@ -705,3 +703,61 @@ async def test_who_is_cancelled_when_the_journal_is_done_is_cancelled(tmp_path: 
         flushing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await flushing
+
+
+async def _nowhere_at_first_look(broker: FakeBroker, rig: Rig) -> None:
+    """An order whose bytes died with the socket; the next connection has only begun."""
+    broker.quiet = True
+    with pytest.raises(OrderPendingError):
+        await rig.place()
+    broker.quiet = False
+    del broker.book[broker.placed[-1]]
+    await broker.reconnect(only_required=True)
+
+
+async def test_no_new_order_waits_for_the_second_look(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
+        await rig.place(key="first")
+        rig.answers_within(0.1)
+        before = rig.clock.monotonic()
+        await _nowhere_at_first_look(broker, rig)
+        assert rig.clock.monotonic() - before < 0.5
+        assert (await rig.order()).state is State.SENT
+        await broker.reconnect()
+        assert (await rig.order()).status is Status.NOT_SENT
+
+
+async def test_a_newer_order_between_two_looks_takes_no_proof_away(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
+        await rig.place(key="first")
+        rig.answers_within(0.1)
+        await _nowhere_at_first_look(broker, rig)
+        lost = (await rig.order()).order_id
+        rig.answers_within(20)
+        await rig.place(key="newer")
+        await broker.reconnect()
+        assert (await rig.view(lost)).status is Status.NOT_SENT
+
+
+async def test_what_turns_up_between_two_looks_is_an_open_order(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
+        await rig.place(key="first")
+        rig.answers_within(0.1)
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await rig.place()
+        broker.quiet = False
+        late = broker.placed[-1]
+        on_its_way = broker.book.pop(late)
+        await broker.reconnect(only_required=True)
+        broker.book[late] = on_its_way
+        for hook, required in broker.reconcilers:
+            if not required:
+                await hook()
+        assert (await rig.order()).state is State.ACKNOWLEDGED
