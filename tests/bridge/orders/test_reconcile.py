@@ -469,6 +469,7 @@ async def test_orders_that_are_not_ours_change_nothing_but_their_executions_are_
         )
         broker.fills.append((foreign, None))
         await broker.reconnect()
+        await rig.journal.flush()
         page = await rig.executions.page(Query(), "", 10)
         assert [each.order_id for each in page.executions] == [view.order_id, None]
         assert report is not None
