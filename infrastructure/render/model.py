@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure import kept
 from infrastructure.program import PROJECT
-from infrastructure.release_files import COMPOSE_FILE, SECRETS, SERVICES
+from infrastructure.release_files import ADMIN_KEY, COMPOSE_FILE, SECRETS, SERVICES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONTAINER_UID = 1000
 """The user that the gateway's image and the bridge's image run as."""
 TEMPLATES = PROJECT / "templates"
+RANDOM_KEYS = (f"{SECRETS}/{ADMIN_KEY}",)
+"""Secrets that `secrets.new_key` makes, where the user has set none."""
+_RANDOM_KEY = re.compile(rb"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,19 @@ class RenderedFile:
     def digest(self) -> str:
         """Hex digest that stands for the content in `release.json` and in labels.
 
-        SHA-256; of a secret the slow scrypt, because a label can be read by more people than the
-        secret itself and a password must not be guessed from it. The same on every machine, so
-        that a second laptop sees no change.
+        SHA-256; of a secret that a person may have chosen the slow scrypt, because a label can be
+        read by more people than the secret itself and a password must not be guessed from it. The
+        same on every machine, so that a second laptop sees no change.
         """
-        if self.secret:
+        if self.secret and not self.is_random():
             return _slow_digest(self.path, self.content).result()
         if not self._digest:  # asked for again by the image, each service, the release and the plan
             object.__setattr__(self, "_digest", hashlib.sha256(self.content).hexdigest())
         return self._digest
+
+    def is_random(self) -> bool:
+        """Whether it is a key of 256 random bits, as they are made here: nobody guesses those."""
+        return self.path in RANDOM_KEYS and _RANDOM_KEY.fullmatch(self.content) is not None
 
 
 class SlowDigest(threading.Thread):
@@ -91,8 +98,10 @@ LEFT_OUT = b"leftout" * 3
 def secret_file(name: str, content: bytes, service: str) -> RenderedFile:
     """A secret that one service reads."""
     path = f"{SECRETS}/{name}"
-    _slow_digest(path, content)  # begins now
-    return RenderedFile(path, content, 0o400, True, (service,), CONTAINER_UID)
+    made = RenderedFile(path, content, 0o400, True, (service,), CONTAINER_UID)
+    if not made.is_random():
+        _slow_digest(path, content)  # begins now
+    return made
 
 
 @dataclass(frozen=True, slots=True)

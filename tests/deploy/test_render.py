@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,9 +20,9 @@ from infrastructure.config import secrets
 from infrastructure.config.bridge import Trading
 from infrastructure.config.schedule import calendar
 from infrastructure.program import files_below
-from infrastructure.release_files import RELEASE_FILE
+from infrastructure.release_files import ADMIN_KEY, RELEASE_FILE
 from infrastructure.render import compose, release
-from infrastructure.render.model import quote, word
+from infrastructure.render.model import RenderedFile, quote, word
 from tests.deploy.conftest import SECRET_VALUES, rendered
 
 if TYPE_CHECKING:
@@ -148,9 +149,8 @@ def test_the_portal_is_reachable_by_the_bridge_alone(make: Callable[..., Target]
 
 def test_the_bridge_takes_what_is_rendered(target: Target, tmp_path: Path) -> None:
     from bridge.environment import read
-    from infrastructure.config.secrets import new_key
 
-    (tmp_path / "bridge-admin-key").write_bytes(new_key())
+    (tmp_path / "bridge-admin-key").write_bytes(secrets.new_key())
     (tmp_path / "bridge-admin-key").chmod(0o400)
     variables = {
         name: value.replace("/run/secrets", str(tmp_path))
@@ -229,6 +229,23 @@ def test_the_gateway_listing_of_digests_shows_no_guessable_secret(
     changed = release(make(), {**SECRET_VALUES, "tws-password": b"other"})
     assert changed.service("gateway").hash != found.service("gateway").hash
     assert changed.service("bridge").hash == found.service("bridge").hash
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "slow"),
+    [
+        (f"secrets/{ADMIN_KEY}", secrets.new_key(), False),
+        (f"secrets/{ADMIN_KEY}", b"of a person's choice", True),
+        (f"secrets/{ADMIN_KEY}", secrets.new_key() + b"=", True),
+        ("secrets/tws-password", secrets.new_key(), True),
+    ],
+)
+def test_only_what_nobody_can_guess_gets_a_quick_digest(
+    path: str, key: bytes, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slowly = SimpleNamespace(result=lambda: "slow")
+    monkeypatch.setattr("infrastructure.render.model._slow_digest", lambda *_: slowly)
+    assert (RenderedFile(path, key, secret=True).digest == "slow") is slow
 
 
 def test_the_user_name_can_be_stored_instead(make: Callable[..., Target]) -> None:
