@@ -230,7 +230,7 @@ class QuoteLine:
         """Requests the line, as live as it may be; without a lane on the one of the last time."""
         self._lane = lane or self._lane
         self._opened_at = self._clock.monotonic()
-        self._drop_channel()
+        self._drop_channel(for_order=self._lane is Lane.ORDER)
         channel = self._request(self.fallback.wanted, lane=self._lane)
         if not channel.dead:
             self._channel = channel
@@ -249,6 +249,16 @@ class QuoteLine:
     def hasten(self) -> None:
         """Passes whatever waits to be written, if this line's request waits too."""
         if self._channel is not None and not self.asked:
+            self.open(Lane.ORDER)
+
+    def renew_for_order(self) -> None:
+        """Asks anew, at once, for prices that have not come back since an interruption.
+
+        The broker has kept the line (1102), but what has not changed may never tick again. It is
+        asked once for each interruption, as by `maintain`, and what it held stays stale.
+        """
+        if self._interrupted and self.asked and not self.slot.came_back(_PRICES):
+            self._interrupted, self._silent_since = False, None
             self.open(Lane.ORDER)
 
     def retry(self, lane: Lane = Lane.INTERACTIVE) -> None:

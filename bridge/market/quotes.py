@@ -158,6 +158,8 @@ class QuoteService(LineWatcher):
             line.retry(lane)
             if lane is Lane.ORDER:
                 line.hasten()
+                if self._gateway.state is ConnectionState.READY:
+                    line.renew_for_order()
         return line
 
     def give(self, line: QuoteLine, holder: Holder = BRIDGE) -> None:

@@ -295,6 +295,47 @@ async def test_lines_are_asked_for_anew_when_the_session_is_there_again() -> Non
     assert (await market.quotes.quote(contract)).bid is not None
 
 
+async def test_an_order_asks_at_once_for_prices_that_did_not_come_back() -> None:
+    market = Market()
+    market.gateway.on_open = quoting
+    contract = Contract(symbol="AAPL", con_id=1)
+    await market.quotes.quote(contract)
+    first = market.gateway.lines[0]
+    first.listener.interrupted()
+    first.listener.restored()  # 1102: the line is kept, and nothing has changed, so nothing ticks
+    with pytest.raises(NoQuoteError):
+        await market.quotes.quote(contract, timeout=0.01)
+    quote = await market.quotes.quote(contract, holder=ORDER_CHECKS)
+    assert quote.bid is not None
+    assert quote.bid.tag == "live"
+    second = market.gateway.lines[1]
+    assert (first.active, second.active, second.lane) == (False, True, Lane.ORDER)
+    market.gateway.on_open = None
+    second.listener.interrupted()
+    for _ in range(2):
+        with pytest.raises(NoQuoteError):
+            await market.quotes.quote(contract, holder=ORDER_CHECKS, timeout=0.01)
+    assert len(market.gateway.lines) == 3, "it is asked for once"
+    held = market.quotes.take(contract).slot.view(0)
+    assert held["bid"].tag == "stale"
+
+
+async def test_an_order_asks_for_nothing_anew_that_ticks_or_that_has_no_session() -> None:
+    market = Market()
+    market.gateway.on_open = quoting
+    contract = Contract(symbol="AAPL", con_id=1)
+    await market.quotes.quote(contract)
+    line = market.gateway.lines[0]
+    line.listener.interrupted()
+    market.gateway.state = ConnectionState.SESSION_CONFLICT
+    with pytest.raises(NoQuoteError):
+        await market.quotes.quote(contract, holder=ORDER_CHECKS, timeout=0.01)
+    market.gateway.state = ConnectionState.READY
+    quoting(line)
+    await market.quotes.quote(contract, holder=ORDER_CHECKS)
+    assert market.gateway.lines == [line]
+
+
 async def test_a_broken_farm_makes_stale_what_falls_silent_and_nothing_else() -> None:
     market = Market()
     market.gateway.on_open = quoting
