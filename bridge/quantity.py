@@ -33,13 +33,14 @@ def multiplier_in(text: str) -> float:
     return number if math.isfinite(number) and number > 0 else 1.0
 
 
-def orderable(sec_type: str, quantity: float) -> float:
+def orderable(sec_type: str, quantity: float, *, beside: bool = False) -> float:
     """As much of it as an order takes: of shares the whole ones, where there are any.
 
     The broker takes no fraction of a share through its API; of less than one it says so itself.
+    `beside` an order for the whole shares there is nothing left to send: 0.
     """
     whole = float(math.floor(quantity + SLACK))
-    return whole if sec_type == "STK" and whole else quantity
+    return whole if sec_type == "STK" and (whole or beside) else quantity
 
 
 def whole_steps(quantity: float, step: float) -> float:

@@ -403,6 +403,8 @@ def free_units(holding: Holding, standing: Standing) -> float:
     left = exact(holding.units - covered[0])
     if holding.combination:
         left = float(math.floor(left + SLACK))
+    elif covered[0] > SLACK:
+        left = orderable(holding.legs[0].contract.sec_type, left, beside=True)
     if left <= SLACK:
         return 0.0
     for place, ratio, size, _ in _sides(holding):

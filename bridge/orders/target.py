@@ -11,6 +11,7 @@ orders would be larger than what is left: then the request is refused, or cancel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,12 +133,14 @@ def _difference(
         for action, sign in (("BUY", 1), ("SELL", -1))
     )
     missing = target - position - coming
-    require_clear(standing, place, target, missing)
-    if abs(missing) <= SLACK:
-        return []
     size = exact(abs(missing))
     if target == 0:  # else somebody asks for this very size, and is told that it cannot be
-        size = orderable(prepared.contract.sec_type, size)
+        closing = position * coming < 0 and position * missing < 0
+        size = orderable(prepared.contract.sec_type, size, beside=closing)
+    missing = math.copysign(size, missing)
+    require_clear(standing, place, target, missing)
+    if size <= SLACK:
+        return []
     order = request.order("BUY" if missing > 0 else "SELL", size)
     made: tuple[Leg, ...] = legs(order, place[0], prepared.ladder)
     closes = target * position >= 0 and abs(target) < abs(position)

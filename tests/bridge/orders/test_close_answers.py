@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from bridge.model import Position
 from bridge.orders.errors import NoPositionError, TooManyOrdersError
 from bridge.side_by_side import AT_ONCE
+from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, opened
+from tests.bridge.orders.samples import AAPL
 from tests.bridge.orders.test_strategies import HIGH, LOW, RULES, LegBroker, bought, close
 from tests.bridge.rig import eventually
 
@@ -48,6 +51,22 @@ async def test_an_order_that_has_ended_since_is_told_under_its_key(tmp_path: Pat
             "orders-in-the-way",
         ]
         assert again.positions[0].order["status"] == "Cancelled"
+
+
+@pytest.mark.parametrize("by", ["conId", "strategy"])
+async def test_beside_the_order_for_the_whole_shares_nothing_more_is_sent(
+    tmp_path: Path, by: str
+) -> None:
+    broker = FakeBroker()
+    broker.held = (Position(account="DU1234567", contract=AAPL, quantity=10.4, average_cost=100.0),)
+    named: dict[str, Any] = {"con_id": AAPL.con_id}
+    if by == "strategy":
+        named = {"strategy": f"DU1234567/{AAPL.con_id}:+1"}
+    async with opened(tmp_path, broker, **RULES) as rig:
+        assert (await close(rig, **named)).complete
+        again = await close(rig, "another key", **named)
+        assert (again.complete, again.positions[0].order) == (True, None)
+        assert [booked.order.quantity for booked in broker.book.values()] == [10.0]
 
 
 async def test_one_that_fills_is_complete(tmp_path: Path) -> None:

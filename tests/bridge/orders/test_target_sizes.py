@@ -74,6 +74,17 @@ def test_of_shares_an_order_takes_the_whole_ones(kind: str, held: float, sold: f
     assert orderable(kind, held) == sold
 
 
+async def test_beside_an_order_for_the_whole_shares_a_fraction_needs_none(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.held = held(10.4)
+    async with opened(tmp_path, broker) as rig:
+        assert await lacks(rig, 0.0, limit_price=101.0) == ("SELL", 10.0)
+        assert await lacks(rig, 0.0, limit_price=101.0, tif="GTC") is None
+        broker.held = held(11.9)
+        assert await lacks(rig, 0.0, limit_price=101.0) == ("SELL", 1.0)
+        assert await lacks(rig, 0.0, limit_price=101.0, tif="GTC") is None
+
+
 async def test_what_works_counts_as_filled(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = held(2.0)
