@@ -21,7 +21,7 @@ from bridge.api import problems
 from bridge.api.auth import HEADER, KeyRing, address_of, authenticate_key, mark_known
 from bridge.api.connections import WRITE
 from bridge.api.health import health
-from bridge.api.problems import ForbiddenError, UnauthorizedError
+from bridge.api.problems import ForbiddenError, TooManyPendingError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
 from bridge.clock import repeat, settle
@@ -47,7 +47,8 @@ KEY_ENDED: Final = "the key is no longer valid"
 MOST_MESSAGE_BYTES: Final = 65_536
 MESSAGES_AT_ONCE, MESSAGES_A_SECOND = 60.0, 10.0
 MOST_IN_LINE: Final = 60
-"""Messages that wait for the one before them; then nothing more is read."""
+"""Operations that wait for the one before them; one more is refused, and signs of life are read."""
+RETRY_SECONDS: Final = 2.0
 
 GOING_AWAY, TOO_BIG = 1001, 1009
 UNAUTHORIZED, TOO_SLOW, TOO_MANY, REPLACED = 4401, 4408, 4429, 4409
@@ -297,7 +298,7 @@ class _Connection:
                 await self._take(text)
 
     async def _take(self, text: str | bytes) -> None:
-        """A sign of life is heeded at once: what is before it may wait for the gateway."""
+        """A sign of life is heeded at once, however much before it waits for the gateway."""
         try:
             operation = decode(text)
         except BridgeError as error:
@@ -305,8 +306,12 @@ class _Connection:
             return
         if isinstance(operation, Ping | Heartbeat):
             await self._obey(operation)
+        elif self._in_line.full():
+            text = f"{MOST_IN_LINE} operations of this stream wait already: this one was dropped"
+            refusal = TooManyPendingError(text, retry_after=RETRY_SECONDS)
+            self._service.tell_error(self._session, refusal, operation.id)
         else:
-            await self._in_line.put(operation)
+            self._in_line.put_nowait(operation)
 
     async def _work(self) -> None:
         """All else, one after the other."""

@@ -412,3 +412,31 @@ async def test_values_of_before_a_fill_are_shown_as_not_confirmed(rig: Served) -
             await rig.get("/account")  # who reads has the values asked for anew
         while not (await client.next_of("account"))["data"]["accounts"][0]["confirmed"]:
             pass
+
+
+async def test_an_operation_too_many_is_refused_and_signs_of_life_are_heard(
+    rig: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def named(_: Contract) -> None:
+        asked.set()
+        await answers.wait()
+        raise UnknownContractError("there is none")
+
+    monkeypatch.setattr(rig.service._contracts, "named", named)
+    monkeypatch.setattr(stream_route, "MOST_IN_LINE", 3)
+    async with rig.stream() as client:
+        await client.say(op="subscribe", channel="quotes", symbols=["AAPL"], id="slow")
+        await asked.wait()
+        for number in range(5):
+            await client.say(op="unsubscribe", channel="quotes", id=number)
+        await client.say(op="heartbeat", id="beat")
+        told = [await client.next_of("error") for _ in range(3)]
+        assert [(each["code"], each["id"]) for each in told] == [
+            ("too-many-pending", 3),
+            ("too-many-pending", 4),
+            ("heartbeat-off", "beat"),
+        ]
+        answers.set()
+        assert [(await client.next_of("unsubscribed"))["id"] for _ in range(3)] == [0, 1, 2]
