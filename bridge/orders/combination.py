@@ -63,7 +63,14 @@ def details_of(request: OrderRequest, legs: Sequence[ContractDetails]) -> Contra
         trading_hours=first.trading_hours,
         liquid_hours=first.liquid_hours,
         size_increment=1.0,
+        price_magnifier=_magnifier(legs),
     )
+
+
+def _magnifier(legs: Sequence[ContractDetails]) -> int:
+    """That of all legs; where they differ its money is counted as too much, never as too little."""
+    found = {each.price_magnifier or 1 for each in legs}
+    return found.pop() if len(found) == 1 else 1
 
 
 def _exchange(legs: Sequence[ContractDetails]) -> str:

@@ -51,6 +51,11 @@ class PricedLeg(Struct, frozen=True, kw_only=True):
         """Units that stand behind one combination."""
         return self.ratio * multiplier(self.details.contract)
 
+    @property
+    def money(self) -> float:
+        """What a price of it counts for in one combination, in its currency."""
+        return self.weight / (self.details.price_magnifier or 1)
+
     def price(self, action: str) -> float | None:
         """What it trades at when the combination is bought (`BUY`) or sold."""
         bought = (action == "BUY") == (self.sign > 0)
@@ -275,7 +280,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
         without a price.
         """
         if self.legs:
-            money = gross(self.legs, self.order.action)
+            money = gross(self.legs, self.order.action, money=True)
             return None if money is None else money * self.order.quantity
         if self.price is None:
             return None
@@ -305,12 +310,18 @@ class RiskContext(Struct, frozen=True, kw_only=True):
         return base or self.contract.currency
 
 
-def gross(legs: Sequence[PricedLeg], action: str) -> float | None:
-    """The money in all legs of one unit, bought and sold ones alike."""
-    prices = [each.price(action) for each in legs]
-    if any(price is None for price in prices):
-        return None
-    return sum(abs(price or 0.0) * each.weight for price, each in zip(prices, legs, strict=True))
+def gross(legs: Sequence[PricedLeg], action: str, *, money: bool = False) -> float | None:
+    """What stands in all legs of one unit, bought and sold ones alike.
+
+    In their prices times what each counts for, or in `money`, where those are in pence.
+    """
+    total = 0.0
+    for each in legs:
+        price = each.price(action)
+        if price is None:
+            return None
+        total += abs(price) * (each.money if money else each.weight)
+    return total
 
 
 def multiplier(contract: Contract) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.callers import BRIDGE
 from bridge.market.errors import InvalidFieldError
@@ -91,6 +92,17 @@ def test_what_a_combination_is() -> None:
     assert named.contract.exchange == "CBOE"
     plain = [details(1, multiplier=""), details(2, multiplier="")]
     assert combination.details_of(request(), plain).contract.multiplier == ""
+
+
+@pytest.mark.parametrize(("parts", "whole"), [((100, 100), 100), ((0, 1), 1), ((100, 1), 1)])
+def test_a_combination_is_priced_in_what_all_its_legs_are(
+    parts: tuple[int, int], whole: int
+) -> None:
+    legs = [
+        structs.replace(details(number), price_magnifier=part)
+        for number, part in enumerate(parts, 1)
+    ]
+    assert combination.details_of(request(), legs).price_magnifier == whole
 
 
 def priced(

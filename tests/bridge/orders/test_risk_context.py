@@ -118,6 +118,10 @@ def test_of_a_combination_the_money_in_all_its_legs_counts() -> None:
     assert gross(legs, "SELL") == 4.0 * 100 + 1.5 * 200
     assert found.notional == 650.0 * 3
     assert found.price_scale == 6.5
+    cents = structs.replace(legs[0], details=ContractDetails(contract=CALL, price_magnifier=100))
+    found = context({"quantity": 3.0}, contract=bag, legs=(cents, legs[1]))
+    assert found.notional == (4.5 + 1.0 * 200) * 3
+    assert found.price_scale == 6.5, "a distance of prices, as they are quoted"
     unknown = context({"quantity": 3.0}, contract=bag, legs=(*legs, leg(1, None, None)))
     assert (unknown.notional, unknown.price_scale) == (None, None)
     assert context(reference=QUOTE).price_scale == 110.0
