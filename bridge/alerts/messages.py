@@ -96,6 +96,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
 WORKER: Final = Path(__file__).with_name("apprise_worker.py")
 SEND_SECONDS: Final = 60.0
+TEST_SECONDS: Final = 30.0
+"""For a test message, its turn included: Caddy ends a request after 35 (`response_timeout`)."""
 MOST_AT_ONCE: Final = 2
 """Workers at the same time: each takes 40 MB of what the bridge's container has."""
 
@@ -128,17 +130,24 @@ class Sender:
         """
         return tuple(service_of(address) for address in read_addresses(self._path))
 
-    async def send(self, message: Message, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+    async def send(
+        self, message: Message, skip: frozenset[int] = frozenset(), within: float | None = None
+    ) -> list[Delivery]:
         """Sends to every address but those at the places of `skip`.
+
+        Args:
+            message: what is said.
+            skip: places in the file that have got it already.
+            within: seconds for all of it, its turn included; None: as long as it may take.
 
         Raises:
             AddressFileError: the file cannot be used.
-            WorkerError: the process that sends failed, and nobody has got anything.
+            WorkerError: the process that sends failed, or it was not its turn within that time: in
+                either case nobody has got anything.
         """
         found = await asyncio.to_thread(read_addresses, self._path)
         wanted = [address for place, address in enumerate(found) if place not in skip]
-        async with self._places:
-            outcomes = iter(await self._work(message, wanted) if wanted else [])
+        outcomes = iter(await self._in_turn(message, wanted, within) if wanted else [])
         return [
             Delivery(
                 service=service_of(address),
@@ -147,7 +156,27 @@ class Sender:
             for place, address in enumerate(found)
         ]
 
-    async def _work(self, message: Message, wanted: list[str]) -> list[bool]:
+    async def _in_turn(
+        self, message: Message, wanted: list[str], within: float | None
+    ) -> list[bool]:
+        """When not too many others are being sent."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(within):
+                await self._places.acquire()
+        except TimeoutError:
+            raise WorkerError(
+                f"{MOST_AT_ONCE} other messages are on their way, and a service does not take them",
+                next_step="Try again in a minute; ./deploy.py logs bridge names what is not sent",
+            ) from None
+        try:
+            left = SEND_SECONDS if within is None else within - (loop.time() - began)
+            return await self._work(message, wanted, left)
+        finally:
+            self._places.release()
+
+    async def _work(self, message: Message, wanted: list[str], seconds: float) -> list[bool]:
         """Which of them have got it; who has not said so in time has not, as far as is known."""
         try:
             process = await asyncio.create_subprocess_exec(
@@ -162,7 +191,7 @@ class Sender:
         said: dict[int, bool] = {}
         late = False
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(seconds):
                 await _exchange(process, msgspec.json.encode(job), said)
         except TimeoutError:
             late = True

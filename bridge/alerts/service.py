@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry, Counter
 from bridge.alerts.memory import Kept, KeptLetter, Memory
 from bridge.alerts.messages import (
     RESOLVED,
+    TEST_SECONDS,
     TITLES,
     AddressFileError,
     AlertKind,
@@ -310,20 +311,21 @@ class AlertService:
         )
 
     async def test(self) -> list[Delivery]:
-        """Sends a test message at once; what became of it at each service.
+        """Sends a test message at once; what became of it at each service, in half a minute.
 
         Raises:
             AddressFileError: there is no usable address file.
+            WorkerError: nobody has got it, whatever the addresses are.
         """
         body = "If you can read this, alerts of the bridge reach you."
-        return await self.send_now(AlertKind.TEST, body, level="info")
+        return await self.send_now(AlertKind.TEST, body, level="info", within=TEST_SECONDS)
 
     async def send_now(
-        self, kind: AlertKind, body: str, *, level: str = "failure"
+        self, kind: AlertKind, body: str, *, level: str = "failure", within: float | None = None
     ) -> list[Delivery]:
         """Sends at once and once, whatever the limits; what became of it at each service.
 
-        Nothing is sent, and nothing becomes of it, when the kind is not wanted.
+        Nothing is sent, and nothing becomes of it, when the kind is not wanted. `within`: seconds.
 
         Raises:
             AddressFileError: there is no usable address file.
@@ -331,7 +333,7 @@ class AlertService:
         if self._wanted and kind not in self._wanted | {AlertKind.TEST}:
             return []
         message = Message(title=TITLES[kind], body=body, level=level)
-        return await self._sender.send(self._headed(message))
+        return await self._sender.send(self._headed(message), within=within)
 
     # ------------------------------------------------------------------------------------------
 

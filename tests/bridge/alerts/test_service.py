@@ -40,7 +40,9 @@ class CountingSender(Sender):
         self.bodies: list[str] = []
         self.levels: list[str] = []
 
-    async def send(self, message: object, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+    async def send(
+        self, message: object, skip: frozenset[int] = frozenset(), within: float | None = None
+    ) -> list[Delivery]:
         self.sent.append(message.title)  # type: ignore[attr-defined]
         self.bodies.append(message.body)  # type: ignore[attr-defined]
         self.levels.append(message.level)  # type: ignore[attr-defined]
@@ -238,7 +240,7 @@ async def test_many_messages_at_once_are_not_as_many_processes(
 ) -> None:
     running = most = 0
 
-    async def work(self: Sender, message: Message, wanted: list[str]) -> list[bool]:
+    async def work(self: Sender, message: Message, wanted: list[str], _: float) -> list[bool]:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -250,6 +252,33 @@ async def test_many_messages_at_once_are_not_as_many_processes(
     sender = Sender(address_file)
     await asyncio.gather(*(sender.send(Message(title="x", body="y")) for _ in range(20)))
     assert most == 2
+
+
+async def test_a_test_waits_for_no_service_that_hangs(
+    clock: JumpingClock, address_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, seconds = asyncio.Event(), list[float]()
+
+    async def work(self: Sender, message: Message, wanted: list[str], most: float) -> list[bool]:
+        seconds.append(most)
+        await let_go.wait()
+        return [True]
+
+    monkeypatch.setattr(Sender, "_work", work)
+    sender = Sender(address_file)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    first = asyncio.create_task(sender.send(Message(title="x", body="y")))
+    test = asyncio.create_task(alerts.test())
+    async with asyncio.timeout(20):
+        while len(seconds) < 2:
+            await asyncio.sleep(0.01)
+    assert seconds[0] == 60
+    assert seconds[1] <= 30, "and Caddy waits for 35"
+    monkeypatch.setattr("bridge.alerts.service.TEST_SECONDS", 0.0)
+    with pytest.raises(WorkerError, match="2 other messages"):
+        await alerts.test()
+    let_go.set()
+    assert [each.sent for each in (*await first, *await test)] == [True, True]
 
 
 async def test_a_machine_without_memory_is_tried_again(
@@ -359,7 +388,9 @@ class FickleSender(CountingSender):
         self.takes = list(takes)
         self.taken: list[str] = []
 
-    async def send(self, message: Any, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+    async def send(
+        self, message: Any, skip: frozenset[int] = frozenset(), within: float | None = None
+    ) -> list[Delivery]:
         await super().send(message, skip)
         if any(self.takes):
             self.taken.append(f"{message.title}\n{message.body}")
