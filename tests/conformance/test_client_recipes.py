@@ -346,6 +346,35 @@ def test_executions_come_into_a_database_and_a_run_that_is_ended_is_gone_on_with
     stored = {row[0]: json.loads(row[1]) for row in book.execute("select id, told from executions")}
     assert stored == {one["execId"]: one for one in listed}
     assert recipe["sync"](book) == {"complete": True, "rows": 0, "behind": False}
+    # The journal was restored from before its last changes, or lost: all is read anew.
+    for cursor in ("c-900000000", "of another bridge"):
+        book.execute("update place set cursor = ?", (cursor,))
+        again = recipe["sync"](book)
+        assert (again["complete"], again["rows"] >= len(stored)) == (True, True)
+        assert recipe["sync"](book)["rows"] == 0
+        assert known(book) == len(stored)
+
+
+def test_a_cloud_function_begins_anew_where_its_cursor_is_of_another_journal() -> None:
+    text = block("python", "def handler").replace("(cafile=AUTHORITY)", "()")
+    recipe: dict[str, Any] = {}
+    exec(compile(text.replace("print(handler())", ""), str(PAGE), "exec"), recipe)
+    asked: list[str] = []
+
+    def call(path: str) -> Any:
+        asked.append(path.partition("cursor=")[2])
+        if asked[-1].startswith("c-9"):
+            raise RuntimeError("invalid-cursor: Read all executions again")
+        if asked[-1] == "c-8":
+            raise RuntimeError("not-connected: wait")
+        return {"executions": [1, 2], "nextCursor": None, "changesCursor": "c-2"}
+
+    recipe["call"] = call
+    found = recipe["handler"]({"cursor": "c-90", "later": "c-91"})
+    assert found == {"fills": 2, "cursor": "c-2", "later": None}
+    assert asked == ["c-90", ""]
+    with pytest.raises(RuntimeError, match="not-connected"):
+        recipe["handler"]({"cursor": "c-8"})
 
 
 def known(book: sqlite3.Connection) -> int:
