@@ -17,6 +17,10 @@ folder=${GANGWAY_STATE_PATH:-$HOME/state}
 mode=${TRADING_MODE:-paper}
 facts=$folder/login-$mode
 used=$folder/.totp-$mode
+# In memory: what the disk does not take, because it is full. The recorder writes there then (login.sh).
+spare=${GANGWAY_SPARE_PATH:-/dev/shm/gangway}
+spare_facts=$spare/login-$mode
+spare_used=$spare/.totp-$mode
 most=3 settles=5 leaves=10
 
 screen() {
@@ -102,7 +106,27 @@ make_code() {
 
 # --- watching ----------------------------------------------------------------------------------------
 
-note() { printf '%(%s)T %s\n' -1 "$*" >>"$facts" 2>/dev/null; }
+note() {
+    local line
+    printf -v line '%(%s)T %s' -1 "$*"
+    { printf '%s\n' "$line" >>"$facts"; } 2>/dev/null ||
+        { mkdir -p "$spare" && printf '%s\n' "$line" >>"$spare_facts"; } 2>/dev/null
+}
+
+# Sets $last to the half minute of the last code, after $1 at the most: else a clock was set back.
+last_used() {
+    local file number
+    last=0
+    for file in "$used" "$spare_used"; do
+        read -r number 2>/dev/null <"$file" || continue
+        [[ $number =~ ^[0-9]{1,12}$ ]] && ((number <= $1 + 2 && number > last)) && last=$number
+    done
+}
+
+keep_used() {
+    { printf '%s\n' "$1" >"$used.new" && mv -T "$used.new" "$used"; } 2>/dev/null ||
+        { mkdir -p "$spare" && printf '%s\n' "$1" >"$spare_used"; } 2>/dev/null
+}
 
 # Takes what the login's recorder has written down: whether a code is asked for, and since when.
 take() {
@@ -121,9 +145,10 @@ take() {
 
 watch() {
     local asked="" kind="" typed=0 at event counter last said="" now parent=$PPID line feed
-    while read -r at event _; do take "$at" "$event"; done < <(cat "$facts" 2>/dev/null)
+    while read -r at event _; do take "$at" "$event"; done < <(cat "$facts" "$spare_facts" 2>/dev/null | sort -s -n -k1,1)
     asked=""
-    exec {feed}< <(exec tail -n 0 -s 0.3 -F --pid="$parent" "$facts" 2>/dev/null)
+    mkdir -p "$spare" 2>/dev/null
+    exec {feed}< <(exec tail -q -n 0 -s 0.3 -F --pid="$parent" "$facts" "$spare_facts" 2>/dev/null)
     while [ -d "/proc/$parent" ]; do
         if read -r -t 1 line <&"$feed"; then
             read -r at event _ <<<"$line"
@@ -138,8 +163,7 @@ watch() {
             continue
         fi
         counter=$((now / 30))
-        read -r last 2>/dev/null <"$used" || last=0
-        [[ $last =~ ^[0-9]{1,12}$ ]] && ((last <= counter + 2)) || last=0 # a clock was set back
+        last_used "$counter"
         ((counter > last && 30 - now % 30 >= leaves)) || continue
         enter "$counter"
     done
@@ -149,8 +173,7 @@ watch() {
 enter() {
     local code=""
     make_code "$1" <"$seed_file" || { note untyped; asked=""; return; }
-    printf '%s\n' "$1" >"$used.new" && mv "$used.new" "$used" || return
-    note typed
+    keep_used "$1" && note typed || return # what is not counted is not typed
     echo "gangway: a code is typed for the second factor"
     type_line <<<"$code" || note untyped
     asked=$((now + 28)) # when it was not taken, the next one after it

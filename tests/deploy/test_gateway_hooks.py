@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -310,3 +312,59 @@ def test_a_seed_that_is_not_of_whole_groups_gives_codes() -> None:
         check=True,
     )
     assert done.stdout == f"{number % 1_000_000:06d}\n"
+
+
+@pytest.mark.parametrize("disk", ["takes all", "is full"])
+def test_a_code_is_typed_and_counted_whatever_the_disk_takes(tmp_path: Path, disk: str) -> None:
+    """Where it takes nothing the recorder goes on in memory, and so does this."""
+    state, spare, programs = tmp_path / "state", tmp_path / "memory", tmp_path / "bin"
+    for folder in (state, programs):
+        folder.mkdir()
+    facts, used = state / "login-paper", state / ".totp-paper"
+    if disk == "is full":  # nothing can be written down: folders stand where the files would be
+        facts.mkdir()
+        used.with_name(".totp-paper.new").mkdir()
+        facts, used = spare / "login-paper", spare / ".totp-paper"
+    else:
+        facts.touch()
+    (programs / "socat").write_text("#!/bin/bash\nexit 1\n")  # there is no screen
+    (programs / "socat").chmod(0o755)
+    seed = tmp_path / "seed"
+    seed.write_text("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+    process = subprocess.Popen(
+        ["bash", str(TEMPLATES / "gateway" / "second-factor.sh"), "watch"],
+        env={
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "GANGWAY_STATE_PATH": str(state),
+            "GANGWAY_SPARE_PATH": str(spare),
+            "GANGWAY_TOTP_FILE": str(seed),
+        },
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def asked() -> bool:
+        """The recorder's word; what is there before it is listened for counts for nothing."""
+        text = facts.read_text() if facts.exists() else ""
+        silent = time.time() - facts.stat().st_mtime > 3 if text else spare.exists()
+        if silent:
+            with facts.open("a") as log:
+                log.write(f"{int(time.time()) - 10} code\n")
+        return " typed\n" in text
+
+    try:
+        written(asked)
+        assert abs(int(used.read_text()) - time.time() // 30) <= 1
+        written(lambda: " untyped\n" in facts.read_text())
+        assert facts.read_text().count(" typed\n") == 1
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def written(there: Callable[[], bool]) -> None:
+    """Until it is; no code is typed in the last ten seconds of a half minute."""
+    deadline = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
