@@ -38,7 +38,7 @@ from bridge.rules.evaluation import Judgement, Price, is_reopened, price_of
 from bridge.rules.holdings import Holding, fits, spoken_contract
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
-from bridge.rules.trouble import Troubles, lasting, reason
+from bridge.rules.trouble import Troubles, forbidden, lasting, reason
 from bridge.rules.unjudged import NO_DETAILS
 from bridge.rules.watch import HoldingWatch
 from bridge.side_by_side import side_by_side
@@ -286,7 +286,10 @@ class Closes:
         return ""
 
     async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
-        """What was not done is tried again; an order that was refused or not sent a bit later."""
+        """What was not done is tried again; an order that was refused or not sent a bit later.
+
+        What settings refuse may pass once they are others, as for a stop: it ends no close.
+        """
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
         if isinstance(step, Change):
             again = before
@@ -300,7 +303,7 @@ class Closes:
         state = await self.orders.state(after)
         if attempt is None or state is None or state.state != "unsent":
             return
-        why = "refused" if lasting(error) else "unsent"
+        why = "refused" if lasting(error) and not forbidden(error) else "unsent"
         noted = structs.replace(attempt, **{why: error.detail})
         await self._keep(structs.replace(after, attempt=noted), before=after)
 

@@ -16,6 +16,7 @@ from bridge.orders.errors import (
     OrderPendingError,
     OrderRefusedByRulesError,
     PositionsMovingError,
+    Violation,
 )
 from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
@@ -188,7 +189,13 @@ async def test_a_cancel_that_came_to_nothing_is_repeated_and_told() -> None:
     assert [kind for kind, _ in stand.told()] == ["waits"]
 
 
-@pytest.mark.parametrize("error", [OrderRefusedByRulesError([NOT_CLOSING]), lost()])
+READ_ONLY = Violation("read-only", "this bridge only reads", field="action")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OrderRefusedByRulesError([NOT_CLOSING]), OrderRefusedByRulesError([READ_ONLY]), lost()],
+)
 async def test_trouble_that_passes_gives_no_close_up(error: BridgeError) -> None:
     stand = Stand(attempt=None, attempts=0, step=0, stepped_at=None)
     stand.orders.fails, stand.orders.state_now = error, Working(state="unsent")
