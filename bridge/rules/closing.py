@@ -250,7 +250,7 @@ class Closes:
             order=await self.orders.state(close),
             may_begin=self.pause() is None and running,
             may_change=halt is None,
-            expires=not running,
+            expires=market is not None and not running,
             ends_at=None if holding is None else self.watch.day_end(holding, outside=outside),
             called_off=called_off,
             known=holding is None or market is not None,

@@ -136,7 +136,8 @@ class Scene(Struct, frozen=True, kw_only=True):
     `held`: units that are held now, 0 when the position is gone or has another side; None: not
     known. `others`: units for which somebody else's order works on the same side. `size_step`: what
     an order has to be a multiple of; 0: anything, or not known. `expires`: whether orders end by
-    themselves now, because no session is running. `ends_at`: when those end that are sent now.
+    themselves now, because no session is running: never while that is not `known`. `ends_at`: when
+    those end that are sent now.
     """
 
     now: datetime
@@ -208,7 +209,7 @@ def following(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
 
 
 def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | None]:
-    """Looks after the order that was sent; None: it has ended, and another may follow."""
+    """Looks after the order that was sent; None: another may follow it."""
     attempt, order = close.attempt, scene.order
     if attempt is None:
         return close, None
@@ -218,6 +219,16 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
         return close, Wait("what became of the order is not known yet", stuck=True)
     if order.state == "open":
         return _steer(_went_out(close), terms, scene, attempt, order)
+    if _unexplained(attempt, order, scene):
+        why = "whether the order ended with its session, or a person ended it, is not known"
+        return close, Wait(why, stuck=True, unknown=True)
+    return _after(close, attempt, order, scene)
+
+
+def _after(
+    close: Close, attempt: Attempt, order: Working, scene: Scene
+) -> tuple[Close, Step | None]:
+    """The order is over: what that means for the close; None: another may follow."""
     close = structs.replace(close, attempt=None, filled=exact(close.filled + order.filled))
     if order.state == "unsent":
         return _never_went_out(close, attempt.unsent or order.reason), None
@@ -239,6 +250,12 @@ def _refused(close: Close, order: Working, scene: Scene) -> tuple[Close, Step | 
     if refusals >= MOST_REFUSALS:
         return _over(close, "refused", scene), None
     return close, Wait("the order was refused", stuck=True)
+
+
+def _unexplained(attempt: Attempt, order: Working, scene: Scene) -> bool:
+    """Whether nobody can tell yet why it ended: its contract's sessions are not known again."""
+    ours = attempt.withdrawn or attempt.ends_at is not None
+    return order.state == "cancelled" and not scene.known and not ours
 
 
 def _outlived(attempt: Attempt, order: Working, scene: Scene) -> bool:

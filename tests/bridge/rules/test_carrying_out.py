@@ -225,6 +225,25 @@ async def test_an_order_that_needs_no_price_works_without_details(
     assert (stand.orders.acts, stand.told()) == ([], told)
 
 
+@pytest.mark.parametrize("ends", [NOON + timedelta(hours=4), None])
+async def test_what_a_person_cancels_while_its_contract_is_unknown_is_not_sent_again(
+    ends: datetime | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart; where nothing says when it would have ended itself, that is awaited."""
+    attempt = Attempt(number=1, units=100.0, limit=99.0, at=NOON, ends_at=ends)
+    stand = Stand(attempt=attempt)
+    stand.orders.state_now = Working(
+        state="cancelled", quantity=100, filled=40, ended_at=NOON + timedelta(seconds=1)
+    )
+    with monkeypatch.context() as unknown:
+        unknown.setattr(stand.watch, "market", lambda _: None)
+        await stand.turns(1 if ends else 20, 1)
+    assert stand.told() == ([] if ends else [("waits", NO_DETAILS)])
+    await stand.turns(0 if ends else 1, 1)
+    (end,) = stand.journal.kept
+    assert (end.kind, end.detail["quantity"], stand.orders.acts) == ("cancelled", 40, [])
+
+
 async def test_another_rule_of_the_same_name_does_not_go_on_with_a_close() -> None:
     stand = Stand()
     stand.rules = rules({"match": {"symbol": "MSFT"}, "stopLoss": {"percent": 5}, "mode": "trade"})
