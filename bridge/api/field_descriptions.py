@@ -116,6 +116,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ImportView.known": "How many were there already",
     "ImportView.settled": "Orders of unknown fate that have ended by it",
     "ImportView.unknown": "Orders whose fate is unknown still",
+    "ImportView.takenBack": "Executions of the journal that the broker has cancelled since",
     "ImportView.problem": "Why there was no statement",
     "ExecutionView.reason": "What the clearing house booked it for; null: a trade",
     "Availability.availability": "The part of the recorded time with orders possible, 0 to 1",

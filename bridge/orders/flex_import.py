@@ -103,10 +103,11 @@ class FlexOffError(BridgeError):
 
 
 class Statement(Struct, frozen=True, kw_only=True):
-    """What one statement holds."""
+    """What one statement holds; `taken_back` are the ids of trades that are none any more."""
 
     executions: tuple[Execution, ...]
     commissions: tuple[CommissionReport, ...]
+    taken_back: tuple[str, ...]
     since: str
     until: str
 
@@ -123,7 +124,8 @@ class ImportView(Struct, rename="camel", frozen=True, kw_only=True):
 
     `imported` executions were new, `known` were there already. `settled` orders were of unknown
     fate and have ended; of `unknown` ones the statement has nothing that ends them, a part of their
-    fills perhaps.
+    fills perhaps. `taken_back` are executions of the journal that the broker has cancelled since:
+    they stay there as they were told.
     """
 
     state: Literal["never", "running", "done", "failed"]
@@ -134,6 +136,7 @@ class ImportView(Struct, rename="camel", frozen=True, kw_only=True):
     known: int = 0
     settled: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    taken_back: tuple[str, ...] = ()
     problem: str | None = None
     next_step: str | None = None
 
@@ -262,10 +265,12 @@ def read_statement(content: bytes) -> Statement:
             element.clear()  # a year of trades would be ten times its size in memory
     except ET.ParseError:
         raise _no_xml() from None
-    _take_back(rows, taken_back)
+    gone = _take_back(rows, taken_back)
+    booked = {executions.split(each.execution.exec_id)[0] for each in rows}
     return Statement(
         executions=tuple(each.execution for each in rows),
         commissions=tuple(each.commission for each in rows if each.commission is not None),
+        taken_back=tuple(sorted(each for each in gone if executions.split(each)[0] not in booked)),
         since=min(days[::2], default=""),
         until=max(days[1::2], default=""),
     )
@@ -307,16 +312,19 @@ def _takes_back(trade: ET.Element) -> bool:
     )
 
 
-def _take_back(rows: list[_Row], cancels: Iterable[_Row]) -> None:
-    """Removes one trade for each; what was booked again in its place stays."""
+def _take_back(rows: list[_Row], cancels: Iterable[_Row]) -> set[str]:
+    """Removes one trade for each, and tells its id; what was booked again in its place stays."""
+    gone = set[str]()
     for cancel in cancels:
         named = (row for row in rows if row.booked and row.booked == cancel.takes_back)
         alike = (row for row in rows if cancel.undoes(row))
         found = next(named, None) or next(alike, None)
         if found is not None:
             rows.remove(found)
+            gone.add(found.execution.exec_id)
         else:
             log.warning("flex-cancelled", execution=cancel.takes_back or cancel.execution.exec_id)
+    return gone
 
 
 def _execution(trade: ET.Element, name: str) -> tuple[Execution, CommissionReport | None] | None:
@@ -556,6 +564,9 @@ class FlexImport:
         doubtful = {*_unknown(open_before), *_unknown(open_now)}
         left = tuple(each.id for each in open_now if each.id in doubtful)
         new = await self._database.read(_counted) - before
+        gone = await self._database.read(lambda c: executions.known(c, statement.taken_back))
+        for each in gone:
+            log.warning("flex-taken-back", execution=each)
         return ImportView(
             state="done",
             at=self._clock.now(),
@@ -565,6 +576,7 @@ class FlexImport:
             known=len(statement.executions) - new,
             settled=tuple(each for each in _unknown(open_before) if each not in left),
             unknown=left,
+            taken_back=gone,
         )
 
     async def _without_known_commissions(self, statement: Statement) -> Statement:

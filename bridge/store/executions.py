@@ -156,6 +156,17 @@ def by_exec_id(connection: sqlite3.Connection, exec_id: str) -> ExecutionRow | N
     return None if row is None else wanted("executions", row, _execution)
 
 
+def known(connection: sqlite3.Connection, exec_ids: Iterable[str]) -> tuple[str, ...]:
+    """Those executions of these, whichever correction is named, that are there: their own ids."""
+    stems = sorted({split(each)[0] for each in exec_ids})
+    rows = connection.execute(
+        "SELECT exec_id FROM executions WHERE stem IN (SELECT value FROM json_each(?))"
+        " ORDER BY sequence",
+        (msgspec.json.encode(stems).decode(),),
+    )
+    return tuple(row["exec_id"] for row in rows)
+
+
 def of_order(connection: sqlite3.Connection, order_id: str) -> list[ExecutionRow]:
     """The executions of one order, in the order in which they came."""
     rows = connection.execute(f"{_SELECT} WHERE order_id = ? ORDER BY sequence", (order_id,))

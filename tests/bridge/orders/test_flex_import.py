@@ -412,6 +412,19 @@ async def test_a_query_with_fewer_members_takes_nothing_away(tmp_path: Path) -> 
     assert (row.commission, row.commission_currency, row.realized_pnl) == (1.005, "EUR", 312.5)
 
 
+async def test_what_the_broker_has_taken_back_since_is_named(tmp_path: Path) -> None:
+    """The journal keeps it as it was told; nobody would know else that it is none any more."""
+    corrected = BOOKED_AGAIN | {"ibExecID": BUY["ibExecID"][:-1] + "2"}
+    async with opened(tmp_path, FakeBroker()) as rig:
+        unknown = await imported(rig, tmp_path, ACCEPTED, xml(BOOKED, CANCELLED))
+        first = await imported(rig, tmp_path, ACCEPTED, xml(BOOKED))
+        again = await imported(rig, tmp_path, ACCEPTED, xml(BOOKED, CANCELLED, BOOKED_AGAIN))
+        booked = await imported(rig, tmp_path, ACCEPTED, xml(BOOKED, CANCELLED, corrected))
+    assert [each.last.taken_back for each in (unknown, first, again, booked)] == [
+        (), (), (BUY["ibExecID"],), (),
+    ]  # fmt: skip
+
+
 async def test_a_correction_goes_over_what_is_known(tmp_path: Path) -> None:
     """The broker has corrected an execution and its commission while the bridge was away."""
     corrected = BUY | {"ibExecID": BUY["ibExecID"][:-1] + "2", "ibCommission": "-2.5"}
