@@ -46,11 +46,14 @@ class FakeLine:
     active: bool = True
     asked: bool = True
     lane: Lane = Lane.INTERACTIVE
+    made_way: bool = False
 
     def cancel(self) -> None:
         self.active = False
 
-    make_way = cancel
+    def make_way(self) -> None:
+        self.made_way = True
+        self.cancel()
 
     def tick(self, *ticks: Tick) -> None:
         assert self.active, "a tick on a line that was given back"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.callers import Holder, Scope
+from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.errors import StaleExpirationError
 from bridge.market.history import HistoryQuery
 from bridge.market.options import SliceQuery
@@ -192,6 +192,21 @@ async def test_1101_subscribes_everything_anew() -> None:
             rig.fault("upstream-restored-data-lost")
             await rig.until(lambda: line.slot.fresh("bid"))
             assert line.slot.view(0)["bid"].tag == "live"
+
+
+async def test_an_order_has_a_price_at_once_after_1102_in_a_market_that_stands_still() -> None:
+    """The old request is given back before the new one: the account has one line."""
+    async with wired(lines=1, market_data_lines=1, tick_interval=3600.0) as rig:
+        contract = (await rig.contracts.resolve(AAPL)).contract
+        with rig.quotes.holding(contract) as line:
+            await line.wait(lambda slot: slot.fresh("bid"), 5)
+            rig.fault("upstream-lost")
+            await rig.until(lambda: not line.slot.fresh("bid"))
+            rig.fault("upstream-restored")
+            await rig.ready()
+            assert line.slot.view(0)["bid"].tag == "stale"
+            quote: Any = await rig.quotes.quote(contract, holder=ORDER_CHECKS)
+            assert (quote.bid.tag, line.error) == ("live", None)
 
 
 async def test_never_more_lines_than_the_account_has() -> None:

@@ -310,6 +310,7 @@ async def test_an_order_asks_at_once_for_prices_that_did_not_come_back() -> None
     assert quote.bid.tag == "live"
     second = market.gateway.lines[1]
     assert (first.active, second.active, second.lane) == (False, True, Lane.ORDER)
+    assert first.made_way, "before the second: the account may have no line more"
     market.gateway.on_open = None
     second.listener.interrupted()
     for _ in range(2):
