@@ -140,10 +140,12 @@ class PositionBook:
     # what the gateway tells ---------------------------------------------------------------------
 
     def _position(self, position: Position) -> None:
+        """One of a list, or a change. Only another size tells of a fill: a list may be of before it."""
         name = position.account, position.contract.con_id
         self._listed.add(name)
-        doubted = self._fills.pop(name, None) is not None
         before = self.held.get(name)
+        moved = position.quantity != (before.quantity if before else 0.0)
+        doubted = moved and self._fills.pop(name, None) is not None
         if position.quantity:
             self.held[name] = position
         else:

@@ -241,6 +241,21 @@ async def test_a_fill_marks_its_position_until_the_broker_has_sent_it() -> None:
         assert [each.symbol for each in answer.unconfirmed] == left
 
 
+async def test_a_list_of_before_the_fill_confirms_nothing() -> None:
+    setting = Setting()
+    setting.gateway.held = (holding("DU1", "A", 3),)
+    await setting.service.begin()
+    setting.gateway.events.execution.emit(fill("1"))
+    for confirmed in (False, True):  # it was on its way when the fill came; the next one was not
+        setting.clock.advance(2)
+        (view,) = (await setting.service.positions()).positions
+        assert view.confirmed is confirmed
+        assert setting.service.is_confirmed(("DU1", 7)) is confirmed
+    setting.gateway.events.execution.emit(fill("2"))
+    setting.gateway.events.position.emit(holding("DU1", "A", 4))
+    assert setting.service.is_confirmed(("DU1", 7))
+
+
 async def test_a_position_that_cannot_be_read_is_no_answer_until_a_whole_list_came() -> None:
     setting = Setting()
     await setting.service.begin()
@@ -413,16 +428,11 @@ async def test_a_position_that_is_confirmed_is_news_though_it_is_what_it_was() -
     setting = Setting()
     setting.gateway.held = (holding("DU1", "A", 3),)
     await setting.service.begin()
-    setting.gateway.events.execution.emit(fill("1"))
-    before = setting.service.positions_changed
-    setting.gateway.events.position.emit(holding("DU1", "A", 3))
-    assert setting.service.positions_changed == before + 1
-    setting.gateway.events.position.emit(holding("DU1", "A", 3))
-    assert setting.service.positions_changed == before + 1
-    setting.gateway.events.execution.emit(fill("2", "NEW", 8))
-    before = setting.service.positions_changed
-    for changed in (0, 1, 1):
-        setting.gateway.events.position.emit(holding("DU1", "A", 3))
-        setting.gateway.events.positions_listed.emit()
-        assert setting.service.positions_changed == before + changed
+    for number, (symbol, con_id) in enumerate([("A", 7), ("NEW", 8)]):
+        setting.gateway.events.execution.emit(fill(str(number), symbol, con_id))
+        before = setting.service.positions_changed
+        for changed in (0, 1, 1):
+            setting.gateway.events.position.emit(holding("DU1", "A", 3))
+            setting.gateway.events.positions_listed.emit()
+            assert setting.service.positions_changed == before + changed
     assert setting.service.unconfirmed_accounts == {"DU1"}
