@@ -140,7 +140,7 @@ class PositionBook:
     # what the gateway tells ---------------------------------------------------------------------
 
     def _position(self, position: Position) -> None:
-        """One of a list, or a change. Only another size tells of a fill: a list may be of before it."""
+        """One of a list, or a change. Only another size tells of a fill: lists may be of before."""
         name = position.account, position.contract.con_id
         self._listed.add(name)
         before = self.held.get(name)

@@ -326,15 +326,17 @@ def _adjusted(memory: Memory, holding: Holding) -> Memory:
     A split leaves the cost of the whole as it was and divides that of each unit.
     """
     entry, before = holding.entry, memory.entry
-    if entry and before and memory.units and holding.units != memory.units:
-        same_cost = abs(entry * holding.units / (before * memory.units) - 1) < 0.002
-        factor = entry / before
+    if memory.units and holding.units != memory.units:
+        factor = entry / before if entry and before else 1.0
+        same_cost = abs(factor * holding.units / memory.units - 1) < 0.002
         if same_cost and abs(factor - 1) > 0.05:
             memory = structs.replace(
                 memory,
                 best=None if memory.best is None else memory.best * factor,
                 stop=None if memory.stop is None else memory.stop * factor,
             )
+        elif holding.units > memory.units:
+            memory = structs.replace(memory, best=_best_of_more(memory, holding))
     return structs.replace(
         memory,
         units=holding.units,
@@ -342,6 +344,21 @@ def _adjusted(memory: Memory, holding: Holding) -> Memory:
         opened=holding.begun_at or memory.opened,
         direction=holding.direction if holding.direction_known else 0,
     )
+
+
+def _best_of_more(memory: Memory, holding: Holding) -> float | None:
+    """The best price of what is held, when some of it was added: that was never worth more.
+
+    None: nobody knows what was paid for it, and the best price begins anew.
+    """
+    best, entry, before = memory.best, holding.entry, memory.entry
+    if best is None or entry is None or before is None:
+        return None
+    added = holding.units - memory.units
+    cost = (entry * holding.units - before * memory.units) / added
+    worse = min if holding.direction > 0 else max
+    paid = worse(best, holding.direction * cost / holding.multiplier)
+    return (best * memory.units + paid * added) / holding.units
 
 
 def _followed(rule: Rule, holding: Holding, memory: Memory, price: float) -> Memory:

@@ -305,6 +305,39 @@ def test_a_smaller_position_does_not_loosen_the_trailing_stop() -> None:
     assert smaller.memory.stop == 110
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_was_added_has_given_back_nothing_of_before(sign: int) -> None:
+    """Of 100 that were worth 1000 more, 1000 are given back, however many are held by now."""
+    wanted = rule(trailing={"amount": 2000})
+    best, price = 100 + 10 * sign, 100
+    memory = follow(wanted, only(stock(100 * sign)), 100, best).memory
+    more = only(stock(1000 * sign, cost=100))
+    found = judge(wanted, more, market((1, price, price)), memory)
+    assert found.decision is None
+    assert found.memory.stop == pytest.approx(100 - sign)
+    end = 100 - 1.01 * sign
+    assert judge(wanted, more, market((1, end, end)), found.memory).decision is not None
+    nobody_knows = only(stock(1000 * sign, cost=0))
+    assert judge(wanted, nobody_knows, market((1, price, price)), memory).decision is None
+
+
+@pytest.mark.parametrize("armed", [{"percent": 5, "armedAt": 10}, {"amount": 500, "armedAt": 1000}])
+def test_buying_more_at_a_lower_price_arms_no_trailing_stop(armed: dict[str, float]) -> None:
+    wanted = rule(trailing=armed)
+    memory = follow(wanted, only(stock(100)), 100, 109).memory
+    assert memory.stop is None
+    found = judge(wanted, only(stock(200, cost=97.5)), market((1, 95.0, 95.0)), memory)
+    assert (found.memory.stop, found.decision) == (None, None)
+
+
+def test_dearer_units_move_the_best_price_by_the_market_alone() -> None:
+    wanted = rule(trailing={"percent": 10})
+    memory = follow(wanted, only(stock(100)), 100, 110).memory
+    corrected = only(stock(101, cost=110))  # the broker may correct a cost as well
+    found = judge(wanted, corrected, market((1, 105.0, 105.0)), memory)
+    assert (found.memory.best, found.memory.stop) == (110, 99)
+
+
 def test_a_split_is_no_fall_of_the_price() -> None:
     wanted = rule(trailing={"percent": 10})
     memory = follow(wanted, only(stock(50, cost=100)), 100, 120).memory
