@@ -193,10 +193,13 @@ class OrderCanceller:
 
     # several ------------------------------------------------------------------------------------
 
-    async def cancel_open(self, which: Cancelling, seconds: float | None = None) -> CancelResult:
+    async def cancel_open(
+        self, which: Cancelling, seconds: float | None = None, *, patience: float | None = None
+    ) -> CancelResult:
         """Puts cancels on the wire for these open orders; what could not be sent is `failed`.
 
-        After `seconds` it returns, and the rest follows.
+        After `seconds` it returns, and the rest follows. `patience`: how long what is held is
+        waited for; None: a moment.
         """
         own = self.journal.own_open_orders()
         match which:
@@ -205,7 +208,7 @@ class OrderCanceller:
             case "own":
                 return await self.cancel_each(own, seconds)
             case "opening":
-                cancel, stay = opening(own, await self._positions())
+                cancel, stay = opening(own, await self._positions(patience))
                 result = await self.cancel_each(cancel, seconds)
                 return structs.replace(result, kept=tuple(each.id for each in stay))
             case "all":
@@ -265,6 +268,17 @@ class OrderCanceller:
             return False
         return True
 
+    async def is_heard(self) -> bool:
+        """Whether the gateway answers in a moment: then it has read all that was sent before."""
+        try:
+            async with asyncio.timeout(_POSITIONS_SECONDS):
+                await self.gateway.queries.all_open_orders(
+                    lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS
+                )
+        except (BridgeError, TimeoutError):
+            return False
+        return True
+
     async def _are_alone(self, records: list[OrderRecord]) -> bool:
         """Whether the broker lists no other order that a global cancel would reach as well."""
         ours = {each.order_ref for each in records}
@@ -277,11 +291,12 @@ class OrderCanceller:
             return False
         return all(each.order.order_ref in ours for each in listed)
 
-    async def _positions(self) -> dict[Place, float] | None:
-        """What is held now; None when the broker does not say it in a moment."""
+    async def _positions(self, patience: float | None) -> dict[Place, float] | None:
+        """What is held now; None when the broker does not say it in time."""
+        seconds = _POSITIONS_SECONDS if patience is None else patience
         try:
-            async with asyncio.timeout(_POSITIONS_SECONDS):
-                asked = self.gateway.queries.positions(lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS)
+            async with asyncio.timeout(seconds):
+                asked = self.gateway.queries.positions(lane=Lane.CANCEL, timeout=seconds)
                 return held(await asked)
         except (BridgeError, TimeoutError):
             log.warning("positions-unknown", hint="only brackets' closing legs are kept")

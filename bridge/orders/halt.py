@@ -45,8 +45,11 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds.
+    """Why nothing is sent. `cancel`: which open orders are to be cancelled.
 
+    `asked`: when that was asked for, None as `since`: what was placed after it is not meant.
+    `all_cancelled`: the global cancel of `all` has got there, and is not sent again: by then it
+    would reach what people have placed since.
     `allow_closing`: orders that only reduce a position pass. `not_accepted`: the journal has to be
     accepted first, whatever else holds; false in what is kept, because it is found out each time.
     """
@@ -57,6 +60,13 @@ class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
     cancel: Cancelling = "none"
     allow_closing: bool = False
     not_accepted: bool = False
+    asked: datetime | None = None
+    all_cancelled: bool = False
+
+    @property
+    def cancels_until(self) -> datetime:
+        """Orders that were placed after this are not to be cancelled for it."""
+        return self.asked or self.since
 
     @property
     def next_step(self) -> str:
@@ -71,8 +81,12 @@ def _together(first: Halt | None, second: Halt | None) -> Halt | None:
     if first is None or second is None:
         return first or second
     reasons = dict.fromkeys(each.reason for each in (first, second) if each.reason)
+    cancelling = [each for each in (first, second) if each.cancel != "none"]
+    everybody = [each.all_cancelled for each in cancelling if each.cancel == "all"]
     return msgspec.structs.replace(
         first,
+        asked=max((each.cancels_until for each in cancelling), default=None),
+        all_cancelled=bool(everybody) and all(everybody),
         reason="; ".join(reasons),
         cancel=max(first.cancel, second.cancel, key=_STRENGTH.index),
         allow_closing=first.allow_closing and second.allow_closing,
@@ -183,10 +197,24 @@ class HaltSwitch:
                 reason=reason or earlier.reason,
                 cancel=max(cancel, earlier.cancel, key=_STRENGTH.index),
                 allow_closing=allow_closing and earlier.allow_closing,
+                asked=earlier.cancels_until if cancel == "none" else halt.since,
+                all_cancelled=cancel != "all" and earlier.all_cancelled,
             )
         self._halt = halt
         self._journaled = self._mark_left = self._lifting = False
         return halt
+
+    async def note_all_cancelled(self) -> None:
+        """The gateway has read the global cancel that the halt asked for."""
+        if self._lifting:
+            return
+        if self._marked is not None:
+            self._marked = msgspec.structs.replace(self._marked, all_cancelled=True)
+        if self._halt is None:
+            return
+        self._halt = msgspec.structs.replace(self._halt, all_cancelled=True)
+        if self._journaled:  # else it is sent once more after a restart
+            await self.keep()
 
     async def keep(self) -> None:
         """Leaves the mark and writes the journal, side by side; both get a moment and no more."""
@@ -257,7 +285,8 @@ class HaltSwitch:
     def _of_mark(self, said: dict[str, Any]) -> Halt:
         """What a mark says, as far as it can be understood."""
         found: dict[str, Any] = {"since": self._clock.now(), "by": MARK}
-        for name in ("since", "by", "reason", "cancel", "allowClosing"):
+        names = ("since", "by", "reason", "cancel", "allowClosing", "asked", "allCancelled")
+        for name in names:
             with suppress(msgspec.ValidationError, KeyError):
                 msgspec.convert(found | {name: said[name]}, Halt)
                 found[name] = said[name]
@@ -334,6 +363,8 @@ class TradingHalt:
         async with self._auditor.trail(caller, "trading.halt", detail) as trail:
             cancelling = self._canceller.cancel_open(cancel, _CANCEL_SECONDS)
             _, cancelled = await asyncio.gather(switch.keep(), cancelling)
+            if cancel == "all" and not cancelled.failed and await self._canceller.is_heard():
+                await switch.note_all_cancelled()
             trail.journaled = switch.journaled
             return self.view(None if cancel == "none" else cancelled)
 

@@ -131,7 +131,7 @@ class Reconciler:
         """
         halt = self._halt.halt
         if halt is not None:
-            await self._cancel_for(halt)
+            await self._cancel_again_for(halt)
         if self._absent_once is not None:
             await self._look_again()
         held_back, self._held_back = self._held_back, {}
@@ -323,10 +323,28 @@ class Reconciler:
         reason = "the gateway has never seen this order"
         self._journal.note(Own(record.id, NotSent(self._clock.now(), reason)))
 
-    async def _cancel_for(self, halt: Halt) -> None:
-        result = await self._canceller.cancel_open(halt.cancel)
+    async def _cancel_for(self, halt: Halt, patience: float | None = None) -> None:
+        result = await self._canceller.cancel_open(halt.cancel, patience=patience)
         if result.failed:  # the next connect repeats it
             log.warning("halt-cancels-not-sent", orders=result.failed)
+        elif halt.cancel == "all" and await self._canceller.is_heard():
+            await self._halt.note_all_cancelled()
+
+    async def _cancel_again_for(self, halt: Halt) -> None:
+        """At a connect: what a halt had cancelled may not have got there.
+
+        What it has let through since is not meant, nor what others have placed since: a global
+        cancel is repeated until one has got there. What it has kept is told from the rest as soon
+        as the positions are known, however busy the gateway is now.
+        """
+        if halt.cancel == "own" or (halt.cancel == "all" and halt.all_cancelled):
+            await self._canceller.cancel_each(
+                each
+                for each in self._journal.own_open_orders()
+                if not halt.allow_closing or each.created_at <= halt.cancels_until
+            )
+        else:
+            await self._cancel_for(halt, LIST_SECONDS)
 
     # while connected ----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import pytest
 from bridge import halt_mark
 from bridge.clock import SystemClock
 from bridge.model import Contract, Order, Position
+from bridge.orders.cancel import Cancelling
 from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
 from bridge.store import StoreError
@@ -25,7 +26,7 @@ from bridge.store.condition import Trouble
 from bridge.store.orders import Status
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
-from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
+from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker, lost
 from tests.bridge.orders.order_rig import CALLER, JOURNAL_WAITS, Rig, opened
 from tests.bridge.rig import eventually
 
@@ -210,6 +211,81 @@ async def test_a_mark_says_why_and_what_is_cancelled_at_the_next_connect(tmp_pat
         assert (view.by, view.reason, view.cancel) == ("host", "no answer", "own")
         await broker.reconnect()
         assert broker.cancelled == [order.broker_order_id]
+
+
+async def test_what_others_place_after_a_halt_is_not_cancelled_at_the_next_connect(
+    tmp_path: Path,
+) -> None:
+    """People close by hand, and protect by hand, while trading is halted."""
+    broker = FakeBroker()
+    everybody = ("cancel-all", 0)
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
+        await rig.halt.halt("", "all", CALLER)
+        assert broker.wire.count(everybody) == 1
+        await broker.reconnect()
+        assert broker.wire.count(everybody) == 1
+        assert broker.cancelled == [order.broker_order_id], "its cancel may not have got there"
+        await rig.halt.halt("once more", "all", CALLER)
+        assert broker.wire.count(everybody) == 2
+    async with opened(tmp_path, broker) as rig:
+        await broker.reconnect()
+        assert rig.halt.view().cancel == "all"
+        assert broker.wire.count(everybody) == 2
+
+
+async def test_a_global_cancel_that_was_not_heard_is_sent_at_the_next_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
+
+        async def nothing(*_: object, **__: object) -> None:
+            raise lost()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(broker, "all_open_orders", nothing)
+            await rig.halt.halt("", "all", CALLER)
+        for _ in range(2):
+            await broker.reconnect()
+        assert broker.wire.count(("cancel-all", 0)) == 2
+
+
+@pytest.mark.parametrize("cancel", ["own", "all"])
+async def test_what_a_halt_lets_through_stays_at_the_next_connect(
+    tmp_path: Path, cancel: Cancelling
+) -> None:
+    broker = FakeBroker()
+    broker.held = holding(10)
+    async with opened(tmp_path, broker) as rig:
+        await rig.halt.halt("", cancel, CALLER, allow_closing=True)
+        rig.clock.wind(1)
+        stop = await rig.place(
+            "stop", action="SELL", quantity=4, order_type="STP", limit_price=None, stop_price=90
+        )
+        await broker.reconnect()
+        assert (await rig.view(stop.order_id)).status == "Submitted"
+        await rig.halt.halt("", cancel, CALLER, allow_closing=True)  # that one is meant now
+        await broker.reconnect()
+        await eventually(lambda: rig.journal.open_order(stop.order_id) is None)
+
+
+async def test_what_a_halt_has_kept_waits_for_the_positions_at_the_next_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker()
+    broker.held = holding(10)
+    async with opened(tmp_path, broker) as rig:
+        stop = await rig.place(
+            "stop", action="SELL", quantity=10, order_type="STP", limit_price=None, stop_price=90
+        )
+        view = await rig.halt.halt("", "opening", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.kept == (stop.order_id,)
+        monkeypatch.setattr("bridge.orders.cancel._POSITIONS_SECONDS", 0.0)  # it is busy
+        await broker.reconnect()
+        assert broker.cancelled == []
 
 
 async def test_where_no_mark_can_be_left_the_answer_says_so(
