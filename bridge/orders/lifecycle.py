@@ -242,7 +242,10 @@ def _status(record: OrderRecord, at: datetime, report: OrderStatus) -> OrderReco
     record = _fill_level(record, report.filled, report.average_fill_price)
     record = structs.replace(record, perm_id=report.perm_id or record.perm_id)
     status = from_broker(report.status)
-    return record if status is None else _moved(record, at, status, listed=False)
+    if status is None:
+        return record
+    whole = report.filled if report.remaining <= SLACK else 0.0
+    return _moved(record, at, status, listed=False, whole=whole)
 
 
 def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord:
@@ -260,7 +263,8 @@ def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord
         record = structs.replace(record, warning=report.state.warning_text)
     if record.pending is not None and _has_taken(report.order, record.pending, record.terms):
         record = _terms(record, report)  # also where the order has ended since
-    record = _moved(record, at, status, listed=True)
+    whole = report.order.filled_quantity or 0.0
+    record = _moved(record, at, status, listed=True, whole=whole)
     return _terms(record, report) if record.open else record
 
 
@@ -404,14 +408,19 @@ def _executed(
     return _moved(record, at, Status.FILLED, listed=False) if _full(record) else record
 
 
-def _moved(record: OrderRecord, at: datetime, status: Status, *, listed: bool) -> OrderRecord:
-    """The broker gives the order this status (`listed`: in an openOrder or completedOrder)."""
+def _moved(
+    record: OrderRecord, at: datetime, status: Status, *, listed: bool, whole: float = 0.0
+) -> OrderRecord:
+    """The broker gives the order this status (`listed`: in an openOrder or completedOrder).
+
+    `whole`: what it says to be filled, if that is all of the order; 0: it does not say.
+    """
     if record.status is status and record.state in {State.ACKNOWLEDGED, State.TERMINAL}:
         return record
     if record.state is State.TERMINAL and not _may_return(record, status, listed=listed):
         return record
     if status in ENDED:
-        return _end(record, at, status)
+        return _end(record, at, status, whole)
     record = structs.replace(
         record, status=status, ended_at=None, reject_code=None, reject_text=None
     )
@@ -432,15 +441,18 @@ def _acknowledged(record: OrderRecord, at: datetime) -> OrderRecord:
     )
 
 
-def _end(record: OrderRecord, at: datetime, status: Status) -> OrderRecord:
-    filled = record.filled
+def _end(record: OrderRecord, at: datetime, status: Status, whole: float = 0.0) -> OrderRecord:
+    """What the broker says to be all of an order that is filled counts, as a change may be lost."""
+    filled, terms = record.filled, record.terms
     if status is Status.FILLED:
-        filled = max(filled, record.terms.quantity)
+        filled = max(filled, whole or terms.quantity)
+        terms = structs.replace(terms, quantity=filled) if whole else terms
     return structs.replace(
         record,
         state=State.TERMINAL,
         status=status,
         filled=filled,
+        terms=terms,
         pending=None,
         ended_at=record.ended_at or at,
     )

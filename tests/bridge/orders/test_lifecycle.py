@@ -149,6 +149,26 @@ def test_money_is_reserved_by_a_change_and_given_back_when_it_is_not_sent() -> N
     assert apply(before, ChangeSent(at(2), double)).notional == before.notional * 2
 
 
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_order_that_was_made_smaller_is_filled_with_no_more(
+    answered: bool, listed: bool
+) -> None:
+    """The answer to the change was lost with the connection, and the order filled meanwhile."""
+    before = live(SENT, said("Submitted", 2))
+    less = structs.replace(before.terms, quantity=6.0)
+    changing = apply(before, ChangeSent(at(2), PendingChange(at=at(2), terms=less)))
+    if answered:
+        changing = apply(changing, ChangeUnanswered(at(3)))
+    filled: Happening = StatusReported(at(4), structs.replace(status("Filled", 6), remaining=0.0))
+    if listed:  # a completed order comes without its quantity
+        terms = structs.replace(less, quantity=0.0, filled_quantity=6.0)
+        filled = Reported(at(4), open_order("Filled", terms))
+    present = apply(changing, filled)
+    assert where(present) == (State.TERMINAL, Status.FILLED, 6)
+    assert present.terms.quantity == 6
+
+
 def test_a_reject_ends_it_with_the_brokers_text() -> None:
     present = live(SENT, REJECT)
     assert where(present) == (State.TERMINAL, Status.REJECTED, 0)
