@@ -75,6 +75,7 @@ class ClosingOrders:
             limit=record.terms.limit_price,
             reason=record.reject_text or record.warning or "",
             ended_at=record.ended_at,
+            idle=record.open and record.status is Status.INACTIVE,
         )
 
     async def state(self, close: Close) -> Working | None:

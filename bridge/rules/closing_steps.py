@@ -128,6 +128,14 @@ class Working(Struct, frozen=True, kw_only=True):
     reason: str = ""
     ended_at: datetime | None = None
     """When it was heard of that it is over."""
+    idle: bool = False
+    """Whether it is open, and the broker does not let it work (`Inactive`)."""
+
+    @property
+    def held_back(self) -> str:
+        """Why it does nothing, for people."""
+        why = f": {self.reason}" if self.reason else ""
+        return f"the broker holds the order back (Inactive){why}"
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -296,6 +304,8 @@ def _steer(
         close = structs.replace(close, attempt=attempt)
     if scene.called_off:
         return _withdraw(close, attempt, scene, "the rule was taken away")
+    if order.idle:
+        return close, Wait(order.held_back, stuck=True)
     if attempt.limit is None or not scene.may_change:
         return close, Wait("the order is working")
     if scene.price_bad is not None:

@@ -183,7 +183,7 @@ class Protection:
         memory = self.journal.memories.get(place)
         if memory is not None and memory.guard is not None and not memory.guard.anew:
             state = await self._state(memory)
-            if state.state in {"open", "unknown"}:  # else there is none, and it covers nothing
+            if state.state in {"open", "unknown"} and not state.idle:  # else it covers nothing
                 covered = exact(_whole(memory.guard, state) - state.filled)
                 detail |= {"stop": memory.guard.stop, "covered": covered}
         try:
@@ -214,7 +214,7 @@ class Protection:
             return await self._without(place)
         state = Working(state="unsent") if none else await self._state(memory)
         if state.state != "unsent":
-            return await self.tend(place, wish, state, listed)
+            return await self._as_it_works(place, wish, state, listed)
         if wish.stop is None and wish.beyond is not None:
             why = f"its stop would stand at {figure(wish.beyond)}: no price gets there"
             await self._in_trouble(place, wish.holding, why, lasting=True)
@@ -229,6 +229,16 @@ class Protection:
         planned = self._planned(place, wish, wish.stop, units)
         await self.journal.keep(place, planned)
         return await self.send(place, wish.holding, planned)
+
+    async def _as_it_works(
+        self, place: Place, wish: Wish, state: Working, listed: tuple[OpenOrder, ...]
+    ) -> Tended:
+        """One that the broker holds back follows as well, but protects nothing: people are told."""
+        tended = await self.tend(place, wish, state, listed)
+        if tended.unsure or not state.idle:
+            return tended
+        await self._in_trouble(place, wish.holding, state.held_back, lasting=False)
+        return Tended(tended.memory, unsure=True)
 
     async def _not_too_large(self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]) -> None:
         """While trading is halted: what would turn the position round goes, all else stays."""

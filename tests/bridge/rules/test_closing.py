@@ -378,6 +378,20 @@ def test_twenty_orders_that_went_out_and_came_to_nothing_are_enough() -> None:
     assert len(manager.broker.orders) == 20
 
 
+@pytest.mark.parametrize("order", ["market", "limit"])
+def test_an_order_that_the_broker_holds_back_is_told_and_still_follows_the_position(
+    order: Any,
+) -> None:
+    terms = Closing(order=order)
+    scene = Scene(now=NOON, price=QUOTE, price_bad=None, held=100)
+    close, _ = following(begun(), terms, scene)
+    idle = Working(state="open", quantity=100, idle=True, reason="399: no market")
+    scene = structs.replace(scene, order=idle)
+    _, step = following(close, terms, scene)
+    assert step == Wait("the broker holds the order back (Inactive): 399: no market", stuck=True)
+    assert following(close, terms, structs.replace(scene, held=40))[1] == Change(units=40)
+
+
 def test_what_is_not_known_sends_nothing() -> None:
     manager = Manager(Broker(100), begun())
     manager.turn(QUOTE)

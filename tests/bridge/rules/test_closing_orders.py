@@ -45,6 +45,20 @@ async def test_an_exercise_of_ours_counts_once() -> None:
     assert await orders.working(only(stock(5.0, con_id=11))) == 2.0
 
 
+async def test_what_the_broker_holds_back_is_open_and_idle(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        orders = orders_beside(0.0, 0.0)
+        orders.database = rig.database
+        placed = await rig.place("stop")
+        for word, idle in (("Submitted", False), ("Inactive", True), ("Submitted", False)):
+            broker.book[placed.broker_order_id].status = word
+            broker.say(placed.broker_order_id)
+            await rig.journal.flush()
+            state = await orders.state_of("stop")
+            assert (state.state, state.idle) == ("open", idle)
+
+
 @pytest.mark.parametrize(
     ("limits", "market", "why"),
     [

@@ -206,6 +206,20 @@ async def test_what_may_pass_by_itself_is_told_when_it_stays() -> None:
     assert await stand.turn() == []
 
 
+async def test_a_stop_that_the_broker_holds_back_protects_nothing_and_that_is_told() -> None:
+    stand = Stand.of_one(100.0, stop=70.0, units=100)
+    stand.orders.state = structs.replace(OPEN, idle=True, reason="399: not in this session")
+    assert await stand.turn() == []
+    assert await stand.turn(11) == [("unprotected", "r0")]
+    said = "r0 has NO stop at the broker for AAPL; the broker holds the order back (Inactive): 399"
+    assert described(stand.journal.told[0]).startswith(said)
+    stand.says(percent=20)
+    assert await stand.turn(11) == []  # it follows, for when the broker lets it work
+    assert (stand.orders.stops, stand.guard.stop) == ([80.0], 80.0)
+    stand.orders.state = OPEN
+    assert await stand.turn(11) == [("protected", "r0")]
+
+
 async def test_an_error_of_the_bridge_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
