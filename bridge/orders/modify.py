@@ -118,11 +118,12 @@ class OrderModifier:
         smaller = _only_smaller(record, request)
         may_pass = self.preparer.may_pass_by_reducing(prepared, wanted, record)
         looked_at = (prepared.closes or may_pass) and not smaller
+        most = None if smaller else wanted.quantity
 
         async def decided(judged: Prepared) -> tuple[PendingChange, Order]:
             return await self.journal.decide(
                 lambda connection: self._reserve(
-                    connection, record.id, request, judged, trail, wanted.quantity
+                    connection, record.id, request, judged, trail, most
                 )
             )
 
@@ -189,12 +190,12 @@ class OrderModifier:
         request: ChangeRequest,
         prepared: Prepared,
         trail: Trail,
-        most: float,
+        most: float | None,
     ) -> tuple[tuple[PendingChange, Order], list[Message]]:
         """Judges the change and writes it down, in one transaction.
 
         So changes (and new orders) of the same moment cannot pass a limit together. `most` is the
-        quantity that was looked at.
+        quantity that was looked at; None: none was, as the change only made the order smaller.
         """
         halt = stored(connection)
         if halt is not None:
@@ -205,14 +206,16 @@ class OrderModifier:
         if found:
             raise OrderRefusedByRulesError(found)
         terms = changed(newest_terms(record), request, prepared.ladder)
-        if terms.quantity > most:  # somebody else has made it larger since
+        shrinks = _only_smaller(record, request)
+        larger = not shrinks if most is None else terms.quantity > most
+        if larger:  # than what was looked at: somebody else has changed it since
             if prepared.unattended:
                 raise OrderRefusedByRulesError([NOT_CLOSING])
             prepared = structs.replace(prepared, closes=False, reduces=False)
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),
-            shrinks=_only_smaller(record, request),
+            shrinks=shrinks,
             stop_named=request.trail_stop_price is not None,
             trail_named=(request.trail_amount, request.trail_percent) != (None, None),
         )

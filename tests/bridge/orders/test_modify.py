@@ -217,6 +217,38 @@ async def test_of_two_changes_of_the_same_field_the_later_counts(tmp_path: Path)
         assert all(not isinstance(each, BaseException) for each in told)
 
 
+@pytest.mark.parametrize("by_rule", [True, False])
+async def test_what_somebody_else_has_made_smaller_still_is_not_enlarged_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_rule: bool
+) -> None:
+    """15 is less than the 20 that the order was for, but not than the 5 that it is for by now."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(quantity=20)
+        preparer = rig.modifier.preparer
+        preparer.rules = structs.replace(preparer.rules, max_quantity=10)
+        real = preparer.prepare_change
+
+        async def meanwhile(contract: Contract, order: Order) -> Any:
+            booked = broker.book[view.broker_order_id]
+            booked.order = structs.replace(booked.order, quantity=5.0)
+            broker.say(view.broker_order_id)
+            await rig.journal.flush()
+            return await real(contract, order)
+
+        monkeypatch.setattr(preparer, "prepare_change", meanwhile)
+        monkeypatch.setattr(rig.journal, "was_sized_to_close", _always)
+        change = ChangeRequest(quantity=15)
+        with pytest.raises(OrderRefusedByRulesError) as refused:
+            await rig.modifier.modify(view.order_id, change, CALLER, only_closing=by_rule)
+        code = "not-closing" if by_rule else "max-quantity"
+        assert [each.code for each in refused.value.violations] == [code]
+
+
+async def _always(*_: object) -> bool:
+    return True
+
+
 async def test_a_change_that_waits_for_the_wire_is_stopped_by_a_halt(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
