@@ -37,6 +37,8 @@ KEEP_SECONDS: Final = 1.0
 MOST_KEYS: Final = 256
 HELD_UP_SECONDS: Final = 0.5
 """A look that comes so much late: the process was held up."""
+SILENCE_PATIENCE_SECONDS: Final = 2.0
+"""So long what is held is waited for, which tells orders that only close from the others."""
 TELL_SECONDS: Final = 30.0
 """So long it is only tried again when the orders of a silent client cannot be cancelled."""
 log = structlog.get_logger(__name__)

@@ -33,7 +33,7 @@ from bridge.orders.reconcile import Reconciler
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
-from bridge.orders.silence import SilenceWatch
+from bridge.orders.silence import SILENCE_PATIENCE_SECONDS, SilenceWatch
 from bridge.orders.submit import OrderSubmitter
 from bridge.orders.target import TargetPlacer
 from bridge.orders.views import OrderView, order_view
@@ -245,7 +245,7 @@ def _watch(services: Services, rules: TradingRules) -> None:
         services.environment.data_dir,
         services.clock,
         services[Auditor],
-        lambda: canceller.cancel_open("opening"),
+        lambda: canceller.cancel_open("opening", patience=SILENCE_PATIENCE_SECONDS),
         session.context.diagnostics.note if session else lambda _, **__: None,
     )
     services.provide(SilenceWatch, silence)

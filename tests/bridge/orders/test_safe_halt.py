@@ -21,6 +21,7 @@ from bridge.model import Contract, Order, Position
 from bridge.orders.cancel import Cancelling
 from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
+from bridge.orders.silence import SilenceWatch
 from bridge.store import StoreError
 from bridge.store.condition import Trouble
 from bridge.store.orders import Status
@@ -286,6 +287,22 @@ async def test_what_a_halt_has_kept_waits_for_the_positions_at_the_next_connect(
         monkeypatch.setattr("bridge.orders.cancel._POSITIONS_SECONDS", 0.0)  # it is busy
         await broker.reconnect()
         assert broker.cancelled == []
+
+
+async def test_what_only_closes_stays_when_a_client_falls_silent_in_a_busy_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker()
+    broker.held = holding(10)
+    async with opened(tmp_path, broker, cancel_when_silent=30.0) as rig:
+        await rig.place("stop", action="SELL", order_type="STP", limit_price=None, stop_price=90)
+        opens = await rig.place("opens")
+        watch = rig.services[SilenceWatch]
+        await watch.beat("phone")
+        monkeypatch.setattr("bridge.orders.cancel._POSITIONS_SECONDS", 0.0)
+        rig.clock.wind(31)
+        await watch.look()
+        assert broker.cancelled == [opens.broker_order_id]
 
 
 async def test_where_no_mark_can_be_left_the_answer_says_so(
