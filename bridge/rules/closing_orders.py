@@ -73,6 +73,7 @@ class ClosingOrders:
             quantity=record.terms.quantity,
             filled=record.filled,
             limit=record.terms.limit_price,
+            stop=record.terms.stop_price,
             reason=record.reject_text or record.warning or "",
             ended_at=record.ended_at,
             idle=record.open and record.status is Status.INACTIVE,

@@ -125,6 +125,8 @@ class Working(Struct, frozen=True, kw_only=True):
     """In all, as the broker has it; None: as it was sent."""
     filled: float = 0.0
     limit: float | None = None
+    stop: float | None = None
+    """Where its stop stands at the broker."""
     reason: str = ""
     ended_at: datetime | None = None
     """When it was heard of that it is over."""

@@ -330,10 +330,12 @@ def _adjusted(memory: Memory, holding: Holding) -> Memory:
         factor = entry / before if entry and before else 1.0
         same_cost = abs(factor * holding.units / memory.units - 1) < 0.002
         if same_cost and abs(factor - 1) > 0.05:
+            guard = memory.guard
             memory = structs.replace(
                 memory,
                 best=None if memory.best is None else memory.best * factor,
                 stop=None if memory.stop is None else memory.stop * factor,
+                guard=guard and structs.replace(guard, stop=guard.stop * factor),
             )
         elif holding.units > memory.units:
             memory = structs.replace(memory, best=_best_of_more(memory, holding))

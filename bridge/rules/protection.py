@@ -445,7 +445,7 @@ class Protection:
         known = wish.holding.priced
         if size is not None and size > whole and not known:
             size = None
-        stop = _level(guard, wish, self.clock.now())
+        stop = _level(guard, wish, self.clock.now(), _stands(guard, wish, state))
         after = structs.replace(
             guard,
             stop=guard.stop if stop is None else stop,
@@ -551,16 +551,25 @@ def _size(guard: Guard, state: Working, units: float) -> float | None:
     return wanted
 
 
-def _level(guard: Guard, wish: Wish, now: datetime) -> float | None:
-    """Where it is to stand; None: it stays.
+def _stands(guard: Guard, wish: Wish, state: Working) -> float:
+    """Where it stands: a person may have moved it nearer than it was asked for.
+
+    The broker's price is the one that was asked for, or on the tick that is further away.
+    """
+    nearer = max if wish.holding.direction > 0 else min
+    return guard.stop if state.stop is None else nearer(guard.stop, state.stop)
+
+
+def _level(guard: Guard, wish: Wish, now: datetime, stands: float) -> float | None:
+    """Where it is to stand; None: it stays where it `stands`.
 
     A price moves it only nearer, and not at every tick; a person who writes the rules anew may also
     loosen them.
     """
     if wish.stop is None:
         return None
-    gain = (wish.stop - guard.stop) * wish.holding.direction
+    gain = (wish.stop - stands) * wish.holding.direction
     if _changed(guard, wish):
         return wish.stop if abs(gain) > SLACK else None
-    enough = gain > abs(guard.stop) * MOVE_PERCENT / 100
+    enough = gain > abs(stands) * MOVE_PERCENT / 100
     return wish.stop if enough and passed(guard.at, now, MOVE_SECONDS) else None

@@ -12,6 +12,7 @@ from bridge.broker_time import Session, session_of
 from bridge.model import Contract, Position
 from bridge.rules.evaluation import (
     EXPECTED,
+    Guard,
     Judgement,
     Market,
     Memory,
@@ -345,6 +346,11 @@ def test_a_split_is_no_fall_of_the_price() -> None:
     found = judge(wanted, split, market((1, 29.5, 29.5)), memory)
     assert found.decision is None
     assert found.memory.stop == pytest.approx(27)
+    guard = Guard(number=1, key="g", stop=90.0, units=50, at=NOON)
+    guarded = structs.replace(memory, guard=guard)
+    kept = judge(wanted, split, market((1, 29.5, 29.5)), guarded).memory.guard
+    assert kept is not None
+    assert kept.stop == 22.5  # as the broker has it by now: it follows the price from there
     bought = judge(wanted, only(stock(100, cost=60)), market((1, 29.5, 29.5)), memory)
     assert bought.decision is not None  # more was bought: the cost of the whole is another
 

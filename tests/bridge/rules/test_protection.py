@@ -356,6 +356,30 @@ async def test_a_price_moves_a_stop_only_nearer() -> None:
         assert stand.guard.stop == pytest.approx(stop)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_a_stop_that_a_person_has_moved_nearer_is_not_moved_back(sign: int) -> None:
+    stand = Stand.of_one(100.0 * sign, stop=100 - 30.0 * sign, units=100)
+    stand.says(percent=30)
+    await stand.turn()  # the rule is as it was when the stop was sent
+    stand.orders.stops.clear()
+    ((place, (rule, holding)),) = stand.wanted.items()
+    trails = structs.replace(rule, trailing=Trailing(percent=5))
+    stand.wanted = {place: (trails, holding)}
+
+    async def follow(level: float) -> None:
+        kept = stand.journal.memories[place]
+        stand.journal.memories[place] = structs.replace(kept, stop=level)
+        await stand.turn(11)
+
+    await follow(100 - 25.0 * sign)
+    assert stand.orders.stops == [100 - 25.0 * sign]
+    stand.orders.state = structs.replace(OPEN, stop=100 - 10.0 * sign)  # in TWS
+    await follow(100 - 20.0 * sign)
+    assert stand.orders.stops == [100 - 25.0 * sign]
+    await follow(100 - 5.0 * sign)
+    assert stand.orders.stops == [100 - 25.0 * sign, 100 - 5.0 * sign]
+
+
 async def test_a_clock_that_is_set_back_does_not_hold_a_stop_back() -> None:
     stand = Stand.of_one(600)
     await stand.turn(3600)
