@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from infrastructure.config import Target
 
+RANDOM = b"hQ0vXo-3bq9K_mZ7tYw1LrUe5cNfS8aJiPdG2xHyT4k"
 TARGETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "live": {
@@ -234,11 +235,12 @@ def test_the_gateway_listing_of_digests_shows_no_guessable_secret(
 @pytest.mark.parametrize(
     ("path", "key", "slow"),
     [
-        (f"secrets/{ADMIN_KEY}", secrets.new_key(), False),
+        (f"secrets/{ADMIN_KEY}", RANDOM, False),
         (f"secrets/{ADMIN_KEY}", b"of a person's choice", True),
-        (f"secrets/{ADMIN_KEY}", secrets.new_key() + b"=", True),
-        ("secrets/tws-password", secrets.new_key(), True),
+        (f"secrets/{ADMIN_KEY}", RANDOM + b"=", True),
+        ("secrets/tws-password", RANDOM, True),
     ],
+    ids=["random", "chosen", "not of ours", "another secret"],
 )
 def test_only_what_nobody_can_guess_gets_a_quick_digest(
     path: str, key: bytes, slow: bool, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +248,10 @@ def test_only_what_nobody_can_guess_gets_a_quick_digest(
     slowly = SimpleNamespace(result=lambda: "slow")
     monkeypatch.setattr("infrastructure.render.model._slow_digest", lambda *_: slowly)
     assert (RenderedFile(path, key, secret=True).digest == "slow") is slow
+
+
+def test_a_key_that_is_made_here_counts_as_random() -> None:
+    assert RenderedFile(f"secrets/{ADMIN_KEY}", secrets.new_key(), secret=True).is_random()
 
 
 def test_the_user_name_can_be_stored_instead(make: Callable[..., Target]) -> None:
