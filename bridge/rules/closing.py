@@ -196,6 +196,8 @@ class Closes:
         """The next step; why it does not get on, empty when it does."""
         rule = next((each for each in rules.rules if each.id == close.rule), None)
         holding = self._holding(close)
+        if holding is None and self.watch.may_come_yet(close.holding):
+            return ""
         called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
         if rule is not None and holding is not None:  # another rule may have got its name
             called_off = called_off or not fits(rule.match, holding)

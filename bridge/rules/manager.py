@@ -591,8 +591,11 @@ class PositionManager:
         return found
 
     async def _forget_what_is_gone(self) -> None:
-        held = {each.key for each in self._given.watch.holdings}
-        kept = held | {each.holding for each in self._closes.running.values()}
+        """Ends what is about positions that are held no more; not what may not be listed yet."""
+        watch = self._given.watch
+        kept = {each.key for each in watch.holdings}
+        kept |= {each.holding for each in self._closes.running.values()}
+        kept |= {key for _, key in self._journal.memories if watch.may_come_yet(key)}
         out = [each for each in self._journal.memories if each[1] not in kept]
         await self._protection.take_all_away(out)
         gone = [

@@ -99,10 +99,13 @@ class Protection:
         self._cancels = Troubles(clock=self.clock)
 
     async def make_way(self, wanted: Mapping[Place, tuple[Rule, Holding]]) -> None:
-        """Takes all stops away but one for each holding that rules want one for."""
-        chosen = self._chosen(wanted)
-        out = [each for each, memory in self.journal.memories.items() if memory.guard]
-        await self.take_all_away(each for each in out if each not in chosen)
+        """Takes all stops away but one for each holding that rules want one for.
+
+        Of what the gateway may not have listed yet they stay.
+        """
+        kept, memories = self._chosen(wanted), self.journal.memories
+        out = [each for each, memory in memories.items() if memory.guard and each not in kept]
+        await self.take_all_away(each for each in out if not self.watch.may_come_yet(each[1]))
 
     async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
         """One stop for each holding that rules want one for.

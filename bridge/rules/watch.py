@@ -34,6 +34,8 @@ ANSWER_SECONDS: Final = 1.0
 """So long a look waits for details; what comes later is of the next one."""
 RETRY_SECONDS: Final = 60.0
 """After which details that could not be had are asked for again."""
+LOGIN_SECONDS: Final = 50.0
+"""A gateway that has just logged in may list no positions yet, or only some."""
 _PRICES: Final = frozenset({"bid", "ask", "last"})
 _TAGS: Final = ("live", "frozen", "delayed", "stale")
 """From the best to the worst."""
@@ -83,6 +85,11 @@ class HoldingWatch(LineWatcher):
         self._lines: dict[int, QuoteLine] = {}
         self._hours: dict[str, _Hours] = {}
         self._known_sizes: dict[tuple[str, int], float] = {}
+        self._listed_here: set[str] = set()
+        """What was held in some list of this connection."""
+        self._ready_at: float | None = None
+        gateway.events.lost.listen(lambda _: self._begin_anew())
+        gateway.events.ready.listen(self._begun)
         quotes.watch(self)
 
     async def look(self, rules: RuleSet, closing: frozenset[str] = frozenset()) -> None:
@@ -99,6 +106,7 @@ class HoldingWatch(LineWatcher):
             each.facing(self.direction_of(each))
             for each in await self._history.holdings(positions, rules)
         ]
+        self._listed_here.update(each.key for each in found)
         wanted = [
             each
             for each in found
@@ -116,6 +124,27 @@ class HoldingWatch(LineWatcher):
         )
         self._hours = {}
         self.looked_at = self._clock.monotonic()
+
+    def may_come_yet(self, key: str) -> bool:
+        """Whether a holding that is not held may only not be listed yet.
+
+        So it is for a while after each login, unless this connection has listed it before, or lists
+        another size of what it is made of.
+        """
+        account, *legs = key.split("/")
+        places = [(account, int(leg.partition(":")[0])) for leg in legs]
+        if key in self._listed_here or any(place in self._known_sizes for place in places):
+            return False
+        since = self._ready_at
+        return since is None or self._clock.monotonic() - since < LOGIN_SECONDS
+
+    def _begin_anew(self) -> None:
+        self._listed_here.clear()
+        self._ready_at = None
+
+    def _begun(self) -> None:
+        if self._ready_at is None:
+            self._ready_at = self._clock.monotonic()
 
     def is_news(self, position: Position) -> bool:
         """Whether a position that the gateway tells of is another than at the last look."""

@@ -116,6 +116,10 @@ class PlayedWatch:
         self.held = held
         self.prices: tuple[int, float, float] = (1, 99.0, 101.0)
         self.sizes: dict[int, float] = {}
+        self.just_logged_in = False
+
+    def may_come_yet(self, _: str) -> bool:
+        return self.just_logged_in
 
     def holding(self, _: str) -> Holding | None:
         return self.held
@@ -187,6 +191,14 @@ async def test_a_cancel_that_came_to_nothing_is_repeated_and_told() -> None:
     await stand.turns(20, 1)
     assert stand.orders.acts == ["cancel"] * 4
     assert [kind for kind, _ in stand.told()] == ["waits"]
+
+
+async def test_what_may_not_be_listed_yet_ends_no_close() -> None:
+    stand = Stand(held=0)
+    stand.watch.just_logged_in = True
+    await stand.turns(5, 1)
+    assert (stand.orders.acts, stand.told()) == ([], [])
+    assert stand.closes.running["d"] == stand.close
 
 
 READ_ONLY = Violation("read-only", "this bridge only reads", field="action")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +50,10 @@ class PlayedWatch:
     moved: Any = None
     direction_of: Any = None
     unclear: tuple[Holding, ...] = ()
+    just_logged_in: bool = False
+
+    def may_come_yet(self, _: str) -> bool:
+        return self.just_logged_in
 
     def market(self, holding: Holding) -> Market:
         prices = ((leg.contract.con_id, self.price, self.price) for leg in holding.legs)
@@ -125,6 +129,7 @@ class PlayedCloses:
 @dataclass
 class PlayedStops:
     wanted: set[Place] = field(default_factory=set)
+    taken_away: set[Place] = field(default_factory=set)
 
     async def follow(self, wanted: Mapping[Place, Any], *, judging: bool) -> None:
         self.wanted = set(wanted) if judging else set()
@@ -132,8 +137,8 @@ class PlayedStops:
     async def make_way(self, _: object) -> None:
         """There is none."""
 
-    async def take_all_away(self, _: object) -> None:
-        """There is none."""
+    async def take_all_away(self, places: Iterable[Place]) -> None:
+        self.taken_away |= set(places)
 
 
 class Stand:
@@ -197,6 +202,22 @@ async def test_no_stop_is_sent_before_a_holding_has_settled() -> None:
     assert stand.stops.wanted == set()
     await stand.turn(2)
     assert stand.stops.wanted == {("r0", stand.holding.key)}
+
+
+async def test_what_may_not_be_listed_yet_is_not_forgotten() -> None:
+    stand = Stand(rules(STOP | {"protect": "broker"}), only(stock(100)), 100.0)
+    place, held = ("r0", stand.holding.key), stand.watch.holdings
+    stand.remembers(best=120.0)
+    stand.watch.holdings, stand.watch.just_logged_in = (), True
+    await stand.turn()
+    assert (set(stand.journal.memories), stand.stops.taken_away) == ({place}, set())
+    stand.watch.holdings = held
+    await stand.turn()
+    assert stand.journal.memories[place].best == 120.0
+    stand.watch.holdings, stand.watch.just_logged_in = (), False
+    stand.manager.look_again()
+    await stand.turn()
+    assert (stand.journal.memories, stand.stops.taken_away) == ({}, {place})
 
 
 @pytest.mark.parametrize("opened", [None, NOON - timedelta(days=9)])

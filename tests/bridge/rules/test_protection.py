@@ -130,10 +130,11 @@ class Stand:
                 for place, (_, holding) in self.wanted.items()
             }
         )
+        watch = SimpleNamespace(holding=lambda _: None, may_come_yet=lambda _: False)
         self.protection = Protection(
             orders=cast("ClosingOrders", self.orders),
             journal=cast("RuleJournal", self.journal),
-            watch=cast("HoldingWatch", SimpleNamespace(holding=lambda _: None)),
+            watch=cast("HoldingWatch", watch),
             clock=self.clock,
             halted=lambda: self.halted,
             hurried=lambda: self.hurried,

@@ -19,6 +19,7 @@ from bridge.rules.holdings import Holding, holdings
 from bridge.rules.model import RuleSet
 from bridge.rules.watch import HoldingWatch
 from bridge.tws.errors import NoMarketDataError
+from bridge.tws.events import GatewayEvents
 from tests.bridge.rules.made import NOON, option, rules, stock
 
 ALL = rules({"match": {"account": "DU1"}, "stopLoss": {"percent": 5}})
@@ -47,8 +48,11 @@ class Stand:
         self.step: float | None = None
         self.error: BridgeError | None = None
         self.given: list[int] = []
-        queries = SimpleNamespace(positions=self._positions)
-        parts: list[Any] = [SimpleNamespace(queries=queries), self, self, self, self.clock]
+        self.events = GatewayEvents()
+        gateway = SimpleNamespace(
+            queries=SimpleNamespace(positions=self._positions), events=self.events
+        )
+        parts: list[Any] = [gateway, self, self, self, self.clock]
         self.watch_ = HoldingWatch(*parts)
 
     async def _positions(self) -> list[Position]:
@@ -204,3 +208,42 @@ async def test_an_order_is_for_as_much_as_its_contract_takes(
     await stand.watch_.look(ALL)
     (holding,) = stand.watch_.holdings
     assert (holding.units, holding.whole) == (held, whole)
+
+
+async def _logged_in_anew(stand: Stand) -> None:
+    """The gateway has just logged in, and is asked for the positions."""
+    stand.events.lost.emit("closed")
+    stand.events.ready.emit()
+    await stand.watch_.look(ALL)
+
+
+async def test_a_gateway_that_has_just_logged_in_may_not_list_all_positions_yet() -> None:
+    stand = Stand(stock(100), option(-1, 250, 11))
+    await _logged_in_anew(stand)
+    keys = [each.key for each in stand.watch_.holdings]
+    stand.held.clear()
+    await _logged_in_anew(stand)
+    assert [stand.watch_.may_come_yet(key) for key in keys] == [True, True]
+    stand.clock.passed += 49
+    assert all(map(stand.watch_.may_come_yet, keys))
+    stand.events.ready.emit()  # as after 1101: the session is the same
+    stand.clock.passed += 1
+    assert not any(map(stand.watch_.may_come_yet, keys))
+
+
+async def test_what_this_connection_has_listed_is_gone_when_it_is_listed_no_more() -> None:
+    stand = Stand(stock(100))
+    await _logged_in_anew(stand)
+    (holding,) = stand.watch_.holdings
+    stand.held.clear()
+    await stand.watch_.look(ALL)
+    assert not stand.watch_.may_come_yet(holding.key)
+
+
+async def test_a_position_that_has_turned_round_is_listed() -> None:
+    stand = Stand(stock(100))
+    await _logged_in_anew(stand)
+    (holding,) = stand.watch_.holdings
+    stand.held[1] = stock(-100)
+    await _logged_in_anew(stand)
+    assert not stand.watch_.may_come_yet(holding.key)
