@@ -6,6 +6,8 @@ yet), but only while nobody makes the gateway begin its numbers anew: a reset by
 an older settings folder, another gateway at the same address. So what the gateway named, and what
 it has acknowledged since, is kept in the journal: a number below that is a break, and says nothing
 of the orders before it. The number 1 is what a reset looks like, and is never taken as a proof.
+
+A newer order that is taken takes the proof away from those before it, so it is written down first.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import hashlib
 import re
 import secrets
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,7 +36,11 @@ _OURS: Final = re.compile(
     rf"{_REFERENCE_PREFIX}-([0-9a-f]{{{_DIGEST_LENGTH}}})-\d{{1,3}}(-\d{{1,6}})?"
 )
 _NAME: Final = "orders.number-sequence"
+_UNREACHED: Final = "orders.unreached"
 _FIRST_NUMBER: Final = 1
+PROOF_SECONDS: Final = 120.0
+"""So long a number's proof outlasts its connection: later the broker's lists may be of another
+day, and no longer show what has arrived since."""
 
 log = structlog.get_logger(__name__)
 
@@ -127,6 +134,14 @@ class Unbroken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     after_order: int
 
 
+class Unreached(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Orders that had not got to this gateway at that moment, as its number has proved."""
+
+    at: datetime
+    address: str
+    order_ids: tuple[str, ...]
+
+
 class NumberSequence:
     """Looks once at the beginning of each connection."""
 
@@ -135,6 +150,7 @@ class NumberSequence:
         self._gateway = gateway
         self._clock = clock
         self._seen: Unbroken | None = None
+        self._unreached: Unreached | None = None
         self.connection = 0  # which one this is, counted from the start of the process
         gateway.events.lost.listen(lambda _: self._forget())
 
@@ -144,9 +160,35 @@ class NumberSequence:
         if self._seen is not None or named is None:
             return
         self._seen = await self._database.write(lambda connection: self._observe(connection, named))
+        if self._unreached is None:
+            self._unreached = await self._database.read(_stored_unreached)
+
+    async def keep_proofs(self, order_ids: Iterable[str]) -> None:
+        """Writes down of which orders it is certain now, before a newer one is sent.
+
+        That one raises the number past theirs: the next connection, or process, would know no more.
+        """
+        found = Unreached(
+            at=self._clock.now(), address=self._gateway.address, order_ids=tuple(order_ids)
+        )
+        before = self._unreached
+        if found.order_ids or (before is not None and before.order_ids):
+            encoded = msgspec.json.encode(found)
+            await self._database.write(
+                lambda connection: settings.put(connection, _UNREACHED, encoded, found.at)
+            )
+        self._unreached = found
+
+    def _is_proved(self, order_id: str) -> bool:
+        kept = self._unreached
+        if kept is None or kept.address != self._gateway.address or order_id not in kept.order_ids:
+            return False
+        return 0 <= (self._clock.now() - kept.at).total_seconds() <= PROOF_SECONDS
 
     async def never_reached(self, number: int, order_id: str) -> bool:
         """Whether it is certain that the gateway has not got the order with this number."""
+        if self._is_proved(order_id):
+            return True
         seen = self._seen
         if seen is None or number < seen.next_number:
             return False
@@ -175,6 +217,15 @@ class NumberSequence:
         encoded = msgspec.json.encode(sequence)
         settings.put(connection, _NAME, encoded, self._clock.now())
         return sequence
+
+
+def _stored_unreached(connection: sqlite3.Connection) -> Unreached | None:
+    value = settings.get(connection, _UNREACHED)
+    try:
+        return None if value is None else msgspec.json.decode(value, type=Unreached)
+    except msgspec.MsgspecError:
+        log.warning("order-proofs-unreadable", hint="they count as none")
+        return None
 
 
 def _stored(connection: sqlite3.Connection) -> Unbroken | None:

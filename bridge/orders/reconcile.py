@@ -105,9 +105,6 @@ class Reconciler:
         """Whether they may wait until orders may be sent."""
         self._absent: dict[str, float] = {}
         """Since which second an open order is in none of the broker's lists."""
-        self._unreached: set[str] = set()
-        """Of these a number has proved it, at this connection or, unless they turned up since, at
-        one before: the next number is past theirs when a newer order has been taken meanwhile."""
         self._absent_once: AbsentOnce | None = None
         self._held_back: dict[str, OrderRecord] = {}
         self.silent: dict[str, datetime] = {}
@@ -189,7 +186,9 @@ class Reconciler:
             connection = self._sequence.connection
             await self._sequence.observe()
             missing = await self._look(await self._suspects())
-            self._unreached = {each.id for each in missing if await self._never_seen(each)}
+            await self._sequence.keep_proofs(
+                [each.id for each in missing if await self._never_seen(each)]
+            )
             if missing and not self.silent and later:
                 self._absent_once = AbsentOnce(connection, missing)
                 return
@@ -313,10 +312,7 @@ class Reconciler:
             and record.state is not State.TERMINAL
             and record.client_id == self._gateway.client_id
             and record.id not in self._sender.on_this_connection
-            and (
-                record.id in self._unreached
-                or await self._sequence.never_reached(record.broker_order_id, record.id)
-            )
+            and await self._sequence.never_reached(record.broker_order_id, record.id)
         )
 
     def _note_not_sent(self, record: OrderRecord) -> None:

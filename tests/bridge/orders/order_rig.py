@@ -159,26 +159,28 @@ async def opened(
     *,
     reconcile: bool = True,
     hurried: Collection[str] = (),
+    later: float = 0.0,
     **rules: Any,
 ) -> AsyncIterator[Rig]:
-    """The parts from start to stop; `rules` go into the trading file.
+    """The parts from start to stop, so many seconds after noon; `rules` go into the trading file.
 
     What usually waits for a moment only is patient, but for the `hurried` ones of `MOMENTS`.
     """
     with ExitStack() as patient:
         for name in set(MOMENTS) - set(hurried):
             patient.enter_context(patch(name, PATIENT_SECONDS))
-        async with _opened(folder, broker, reconcile, rules) as rig:
+        async with _opened(folder, broker, reconcile, rules, later) as rig:
             yield rig
 
 
 @asynccontextmanager
 async def _opened(
-    folder: Path, broker: FakeBroker, reconcile: bool, rules: dict[str, Any]
+    folder: Path, broker: FakeBroker, reconcile: bool, rules: dict[str, Any], later: float
 ) -> AsyncIterator[Rig]:
     file = folder / "trading.json"
     file.write_text(json.dumps({"answer_within_seconds": 5} | rules))
     clock = NoonClock()
+    clock.wind(later)
     database = await Database.open(folder / "data")
     environment = Environment(trading_file=file)
     services = Services(environment, cast("Gateway", broker), clock)

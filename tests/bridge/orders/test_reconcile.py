@@ -744,6 +744,29 @@ async def test_a_newer_order_between_two_looks_takes_no_proof_away(tmp_path: Pat
         assert (await rig.view(lost)).status is Status.NOT_SENT
 
 
+@pytest.mark.parametrize(
+    ("seconds", "elsewhere", "status"),
+    [(0, "", Status.NOT_SENT), (60, "", Status.NOT_SENT), (121, "", Status.UNKNOWN),
+     (-60, "", Status.UNKNOWN), (0, "elsewhere:4002", Status.UNKNOWN)],
+)  # fmt: skip
+async def test_nor_does_the_end_of_the_process_then(
+    seconds: float, elsewhere: str, status: Status, tmp_path: Path
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
+        await rig.place(key="first")
+        rig.answers_within(0.1)
+        await _nowhere_at_first_look(broker, rig)
+        lost = (await rig.order()).order_id
+        rig.answers_within(20)
+        await rig.place(key="newer")
+        later = (rig.clock.now() - NOON).total_seconds() + seconds
+    broker.address = elsewhere or broker.address
+    async with opened(tmp_path, broker, later=later) as rig:
+        assert (await rig.view(lost)).status is status
+
+
 async def test_what_turns_up_between_two_looks_is_an_open_order(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
