@@ -30,6 +30,8 @@ FIRST_SECONDS: Final = 10.0
 """For the first full list of a connection, without which there is nothing to show."""
 ANSWER_SECONDS: Final = 5.0
 """A list that has been coming for longer is asked for anew."""
+LOGIN_SECONDS: Final = 50.0
+"""A gateway that has just logged in may list no positions yet, or only some."""
 KNOWN_FILLS: Final = 4096
 """Fills are told again after each reconnect: so many are remembered as seen."""
 
@@ -70,6 +72,8 @@ class PositionBook:
         self._spoiled = False  # since the last end of a list something could not be read
         self._listed: set[Name] = set()
         self._fills: dict[Name, _Fill] = {}
+        self._missed: dict[Name, float] = {}
+        """What was held before the connection, and was not in its first list; since when."""
         self._seen_fills: OrderedDict[str, None] = OrderedDict()
         self._asking: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[None] | None = None
@@ -94,8 +98,15 @@ class PositionBook:
         return self._clock.monotonic() - self._confirmed_at
 
     def is_confirmed(self, name: Name) -> bool:
-        """Whether the broker has sent this position since its last fill."""
-        return name not in self._fills
+        """Whether the broker has sent this position since its last fill.
+
+        Nor has it while one that was held may only not be listed again yet.
+        """
+        return name not in self._fills and not self._may_come_yet(name)
+
+    def _may_come_yet(self, name: Name) -> bool:
+        since = self._missed.get(name)
+        return since is not None and self._clock.monotonic() - since < LOGIN_SECONDS
 
     async def current(self) -> None:
         """Returns when the book can be shown.
@@ -143,6 +154,7 @@ class PositionBook:
         """One of a list, or a change. Only another size tells of a fill: lists may be of before."""
         name = position.account, position.contract.con_id
         self._listed.add(name)
+        self._missed.pop(name, None)
         before = self.held.get(name)
         moved = position.quantity != (before.quantity if before else 0.0)
         doubted = moved and self._fills.pop(name, None) is not None
@@ -165,6 +177,9 @@ class PositionBook:
         gone = [name for name in self.held if name not in self._listed]
         for name in gone:
             del self.held[name]
+        if not self._complete:
+            missed = [*gone, *(name for name in self._missed if self._may_come_yet(name))]
+            self._missed = dict.fromkeys(missed, self._clock.monotonic())
         # A list that was on its way when the fill came says nothing of it; the next one does.
         for fill in self._fills.values():
             fill.lists += 1
@@ -190,6 +205,7 @@ class PositionBook:
         if len(self._seen_fills) > KNOWN_FILLS:
             self._seen_fills.popitem(last=False)
         contract = execution.contract
+        self._missed.pop((execution.account, contract.con_id), None)
         shown = Unconfirmed(
             account=execution.account,
             con_id=contract.con_id,

@@ -88,7 +88,8 @@ class Standings:
         """The same found twice in a row: between two looks nothing was filled.
 
         Raises:
-            PositionsMovingError: orders fill at this moment, or one is being changed.
+            PositionsMovingError: orders fill at this moment, or one is being changed, or a gateway
+                that has just logged in does not list what was held.
             OrdersInTheWayError: nobody knows what another client's order there has done.
         """
         return (await self._settled(frozenset(places))).standing
@@ -102,12 +103,15 @@ class Standings:
 
     async def _settled(self, places: frozenset[Place]) -> _Look:
         before: Standing | None = None
+        stays = False
         for _ in range(_LOOKS):
             look = await self._look(places)
-            if look.confirmed and look.standing == before:
+            stays = look.standing == before
+            if stays and look.confirmed:
                 return look
             before = look.standing
-        raise PositionsMovingError("orders fill at this moment: nothing was sent")
+        why = "the broker does not confirm what is held" if stays else "orders fill at this moment"
+        raise PositionsMovingError(f"{why}: nothing was sent")
 
     async def _look(self, places: frozenset[Place]) -> _Look:
         others = await self.other_clients.records()

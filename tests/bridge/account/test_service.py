@@ -436,3 +436,48 @@ async def test_a_position_that_is_confirmed_is_news_though_it_is_what_it_was() -
             setting.gateway.events.positions_listed.emit()
             assert setting.service.positions_changed == before + changed
     assert setting.service.unconfirmed_accounts == {"DU1"}
+
+
+async def _lost_and_back(setting: Setting, *held: Position) -> None:
+    """The gateway logs in anew, and lists this much at first."""
+    setting.gateway.become(ConnectionState.RECONNECTING)
+    setting.gateway.held = held
+    setting.gateway.become(ConnectionState.READY)
+    await setting.service.begin()
+
+
+async def _after_a_loss(*held: Position) -> Setting:
+    setting = Setting()
+    setting.gateway.held = (holding("DU1", "A", 3),)
+    await setting.service.begin()
+    await _lost_and_back(setting, *held)
+    return setting
+
+
+async def test_what_was_held_and_is_not_listed_after_a_login_is_not_confirmed_for_a_while() -> None:
+    setting = await _after_a_loss()
+    assert not setting.service.is_confirmed(("DU1", 7))
+    assert setting.service.is_confirmed(("DU1", 8))
+    setting.clock.advance(49)
+    await _lost_and_back(setting)  # in between nothing is known better
+    await setting.service.positions()
+    setting.clock.advance(49)
+    assert not setting.service.is_confirmed(("DU1", 7))
+    setting.clock.advance(1)
+    assert setting.service.is_confirmed(("DU1", 7))
+    await _lost_and_back(setting)
+    assert setting.service.is_confirmed(("DU1", 7))
+
+
+async def test_what_is_listed_again_or_was_filled_meanwhile_is_confirmed_as_usual() -> None:
+    setting = await _after_a_loss(holding("DU1", "A", 3))
+    assert setting.service.is_confirmed(("DU1", 7))
+    setting = await _after_a_loss()
+    setting.gateway.events.position.emit(holding("DU1", "A", 0))
+    assert setting.service.is_confirmed(("DU1", 7))
+    setting = await _after_a_loss()
+    setting.gateway.events.execution.emit(fill("1"))
+    for confirmed in (False, True):
+        setting.clock.advance(2)
+        await setting.service.positions()
+        assert setting.service.is_confirmed(("DU1", 7)) is confirmed
