@@ -20,7 +20,7 @@ from msgspec import Struct
 from bridge.clock import Clock, settle
 from bridge.model import AccountValue, Execution, Position
 from bridge.tws.errors import RequestTimedOutError, TwsError, UnreadableAnswerError
-from bridge.tws.gateway import Gateway, Subscription
+from bridge.tws.gateway import SETTLES_SECONDS, Gateway, Subscription
 
 FRESH_SECONDS: Final = 1.0
 """What the broker confirmed longer ago is asked for anew when somebody reads it."""
@@ -30,8 +30,6 @@ FIRST_SECONDS: Final = 10.0
 """For the first full list of a connection, without which there is nothing to show."""
 ANSWER_SECONDS: Final = 5.0
 """A list that has been coming for longer is asked for anew."""
-LOGIN_SECONDS: Final = 50.0
-"""A gateway that has just logged in may list no positions yet, or only some."""
 KNOWN_FILLS: Final = 4096
 """Fills are told again after each reconnect: so many are remembered as seen."""
 
@@ -106,7 +104,7 @@ class PositionBook:
 
     def _may_come_yet(self, name: Name) -> bool:
         since = self._missed.get(name)
-        return since is not None and self._clock.monotonic() - since < LOGIN_SECONDS
+        return since is not None and self._clock.monotonic() - since < SETTLES_SECONDS
 
     async def current(self) -> None:
         """Returns when the book can be shown.

@@ -48,7 +48,7 @@ from bridge.store import Database, orders
 from bridge.store.database import Work
 from bridge.store.orders import OrderRecord, State, Status, open_orders
 from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError, RequestTimedOutError
-from bridge.tws.gateway import Gateway
+from bridge.tws.gateway import SETTLES_SECONDS, Gateway
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,6 @@ SECOND_LOOK_SECONDS: Final = 0.75
 ROUTINE_SECONDS: Final = 60.0
 LIST_SECONDS: Final = 5.0
 """How long one of the day's lists is waited for; a gateway that answers does so in a moment."""
-PATIENCE_SECONDS: Final = 50.0
 TICK_SECONDS: Final = 1.0
 MARK_SECONDS: Final = 1.25
 """How soon a mark that somebody has left is obeyed for the orders that are open."""
@@ -302,7 +301,7 @@ class Reconciler:
 
     def _is_absent_for_long(self, record: OrderRecord) -> bool:
         since = self._absent.get(record.id)
-        return since is not None and self._clock.monotonic() - since >= PATIENCE_SECONDS
+        return since is not None and self._clock.monotonic() - since >= SETTLES_SECONDS
 
     async def _never_seen(self, record: OrderRecord) -> bool:
         """Whether it is certain that the gateway never got this order."""

@@ -23,7 +23,7 @@ from bridge.rules.holdings import Holding, fits
 from bridge.rules.model import RuleSet
 from bridge.rules.opening_history import OpeningHistory
 from bridge.tws.errors import TwsError
-from bridge.tws.gateway import Gateway
+from bridge.tws.gateway import SETTLES_SECONDS, Gateway
 from bridge.tws.values import NEGATIVE_PRICES
 
 log = structlog.get_logger(__name__)
@@ -34,8 +34,6 @@ ANSWER_SECONDS: Final = 1.0
 """So long a look waits for details; what comes later is of the next one."""
 RETRY_SECONDS: Final = 60.0
 """After which details that could not be had are asked for again."""
-LOGIN_SECONDS: Final = 50.0
-"""A gateway that has just logged in may list no positions yet, or only some."""
 _PRICES: Final = frozenset({"bid", "ask", "last"})
 _TAGS: Final = ("live", "frozen", "delayed", "stale")
 """From the best to the worst."""
@@ -136,7 +134,7 @@ class HoldingWatch(LineWatcher):
         if key in self._listed_here or any(place in self._known_sizes for place in places):
             return False
         since = self._ready_at
-        return since is None or self._clock.monotonic() - since < LOGIN_SECONDS
+        return since is None or self._clock.monotonic() - since < SETTLES_SECONDS
 
     def _begin_anew(self) -> None:
         self._listed_here.clear()

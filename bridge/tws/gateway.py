@@ -36,6 +36,8 @@ SUMMARY_TAGS: Final = (
 )
 LEDGER_TAGS: Final = "$LEDGER:ALL"
 """Cash and results by currency."""
+SETTLES_SECONDS: Final = 50.0
+"""So long a gateway that has just logged in may list no orders and positions yet, or only some."""
 
 
 class MarketDataListener(Protocol):
