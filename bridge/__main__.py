@@ -14,13 +14,8 @@ import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
-from bridge.lean import without
-
-with without("rich"), without("better_exceptions"):  # before any other module loads it
-    import structlog  # noqa: F401
-
+import bridge.logs  # first: it loads structlog without what only a terminal needs
 from bridge import environment as env
-from bridge import logs
 
 SWITCH_SECONDS = 0.0001
 """How long a thread waits for another one's Python. The journal's asks for it back after each
@@ -41,7 +36,7 @@ def _serve(arguments: Sequence[str]) -> int:
         _complain(f"unknown command {arguments[0]}", f"python -m bridge [{'|'.join(COMMANDS)}]")
         return 2
     settings = env.read(os.environ)
-    logs.configure(settings.log_level)
+    bridge.logs.configure(settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         listener = process.listen(settings)

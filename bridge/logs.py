@@ -17,7 +17,11 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-import structlog
+
+from bridge.lean import without
+
+with without("rich"), without("better_exceptions"):
+    import structlog
 
 _least = 20
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

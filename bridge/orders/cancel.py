@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 from bridge.auditing import SENDING, Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
 from bridge.errors import BridgeError
+from bridge.model import OpenOrder
 from bridge.orders import lifecycle
 from bridge.orders.apply_messages import Message, Own
 from bridge.orders.errors import (
@@ -270,26 +271,23 @@ class OrderCanceller:
 
     async def is_heard(self) -> bool:
         """Whether the gateway answers in a moment: then it has read all that was sent before."""
-        try:
-            async with asyncio.timeout(_POSITIONS_SECONDS):
-                await self.gateway.queries.all_open_orders(
-                    lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS
-                )
-        except (BridgeError, TimeoutError):
-            return False
-        return True
+        return await self._listed() is not None
 
     async def _are_alone(self, records: list[OrderRecord]) -> bool:
         """Whether the broker lists no other order that a global cancel would reach as well."""
         ours = {each.order_ref for each in records}
+        listed = await self._listed()
+        return listed is not None and all(each.order.order_ref in ours for each in listed)
+
+    async def _listed(self) -> tuple[OpenOrder, ...] | None:
+        """The broker's open orders; None when it does not say them in a moment."""
         try:
             async with asyncio.timeout(_POSITIONS_SECONDS):
-                listed = await self.gateway.queries.all_open_orders(
+                return await self.gateway.queries.all_open_orders(
                     lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS
                 )
         except (BridgeError, TimeoutError):
-            return False
-        return all(each.order.order_ref in ours for each in listed)
+            return None
 
     async def _positions(self, patience: float | None) -> dict[Place, float] | None:
         """What is held now; None when the broker does not say it in time."""

@@ -18,7 +18,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -43,6 +43,8 @@ PROOF_SECONDS: Final = 120.0
 day, and no longer show what has arrived since."""
 
 log = structlog.get_logger(__name__)
+
+Kept = TypeVar("Kept")
 
 
 def new_id(now: datetime) -> str:
@@ -161,7 +163,9 @@ class NumberSequence:
             return
         self._seen = await self._database.write(lambda connection: self._observe(connection, named))
         if self._unreached is None:
-            self._unreached = await self._database.read(_stored_unreached)
+            self._unreached = await self._database.read(
+                lambda connection: _stored(connection, _UNREACHED, Unreached)
+            )
 
     async def keep_proofs(self, order_ids: Iterable[str]) -> None:
         """Writes down of which orders it is certain now, before a newer one is sent.
@@ -201,7 +205,7 @@ class NumberSequence:
 
     def _observe(self, connection: sqlite3.Connection, named: int) -> Unbroken:
         address, client_id = self._gateway.address, self._gateway.client_id
-        known = _stored(connection)
+        known = _stored(connection, _NAME, Unbroken)
         if known is not None and (known.address, known.client_id) == (address, client_id):
             acknowledged = orders.highest_acknowledged(connection, client_id, known.after_order)
             reached = max(known.next_number, acknowledged + 1)
@@ -219,19 +223,10 @@ class NumberSequence:
         return sequence
 
 
-def _stored_unreached(connection: sqlite3.Connection) -> Unreached | None:
-    value = settings.get(connection, _UNREACHED)
+def _stored(connection: sqlite3.Connection, name: str, kind: type[Kept]) -> Kept | None:
+    value = settings.get(connection, name)
     try:
-        return None if value is None else msgspec.json.decode(value, type=Unreached)
+        return None if value is None else msgspec.json.decode(value, type=kind)
     except msgspec.MsgspecError:
-        log.warning("order-proofs-unreadable", hint="they count as none")
-        return None
-
-
-def _stored(connection: sqlite3.Connection) -> Unbroken | None:
-    value = settings.get(connection, _NAME)
-    try:
-        return None if value is None else msgspec.json.decode(value, type=Unbroken)
-    except msgspec.MsgspecError:
-        log.warning("order-numbers-unreadable", hint="they count as begun anew")
+        log.warning("order-numbers-unreadable", what=name, hint="they count as begun anew")
         return None

@@ -525,12 +525,7 @@ async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) 
 async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
-        rig.answers_within(20)
-        await rig.place(key="first")
-        rig.answers_within(0.1)
-        broker.quiet = True
-        with pytest.raises(OrderPendingError):
-            await rig.place()
+        await _on_its_way(broker, rig)
         del broker.book[broker.placed[-1]]
         for hook, _ in broker.reconcilers:  # as after 1101: the socket never went away
             await hook()
