@@ -430,6 +430,10 @@ class Session:
         with _when_interrupted(*GOES_ON_RESTORING):
             return self._exchange.until(events.Restored, WORK_WITHIN)
 
+    def leave(self, to: str) -> None:
+        """The stack runs at `to` now: its old host starts nothing of it any more."""
+        self._exchange.ask(events.Left, requests.LeaveRequest(to))
+
     def end_schedules(self) -> Schedules:
         """Ends all that the host does by itself for the stack; what that was."""
         backups = self._exchange.ask(events.Scheduled, requests.EndBackupsRequest())

@@ -42,7 +42,11 @@ STEPS = [
     f"begin {NEW} locked",
     f"apply {NEW}",
 ]
-RETIRED = [f"halt {OLD} none: moved to me@{NEW}", f"end {OLD}"]
+RETIRED = [
+    f"leave {OLD} for me@{NEW}",
+    f"halt {OLD} none: moved to me@{NEW}",
+    f"end {OLD}",
+]
 
 
 class Played:
@@ -74,6 +78,7 @@ class Played:
             backup=lambda: self.note(f"backup {at}") or (b"content", Backup(7, 1, {})),
             restore=lambda _: self.note(f"restore {at}") or Restored("", 1, {}, 0.0, "prod"),
             apply=lambda *_, **__: self.note(f"apply {at}"),
+            leave=lambda to: self.note(f"leave {at} for {to}"),
             halt=lambda cancel, reason: self._halt(f"halt {at} {cancel}: {reason}"),
             end_schedules=lambda: self.note(f"end {at}") or self.ended,
         )
@@ -127,7 +132,7 @@ def test_one_gateway_at_a_time_and_the_old_one_gets_a_halt(
 def test_a_login_that_waits_is_no_failure(played: Played) -> None:
     played.fails[f"apply {NEW}"] = WaitingForPerson("not approved in time")
     assert run("--to", f"me@{NEW}") == 4
-    assert played.steps[-2:] == RETIRED
+    assert played.steps[-3:] == RETIRED
 
 
 def test_what_the_old_one_did_by_itself_ends_and_is_named(
@@ -189,7 +194,7 @@ def test_when_it_fails_there_the_old_one_may_start_again(
 ) -> None:
     played.fails[step] = DeployFailed("no room")
     assert run("--to", f"me@{NEW}") == 1
-    assert not any(each.startswith("halt") for each in played.steps)
+    assert not any(each.startswith(("halt", "leave")) for each in played.steps)
     assert "make sure that nothing runs there" in capfd.readouterr().err
 
 

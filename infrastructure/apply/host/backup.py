@@ -32,7 +32,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from infrastructure.apply.host import repository
-from infrastructure.apply.host.store import SPARE_BYTES, sync_file_system, sync_folder
+from infrastructure.apply.host.store import MOVED, SPARE_BYTES, sync_file_system, sync_folder
 from infrastructure.apply.protocol import events, requests
 from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime import plain_files
@@ -509,6 +509,7 @@ def _put_in_place(base: Path) -> str:
         (fresh / folder).rename(data / folder)
     sync_folder(aside)
     sync_folder(data)
+    (base / MOVED).unlink(missing_ok=True)  # it is here again
     _remove_at_once(fresh)
     return str(aside) if aside.exists() else ""
 

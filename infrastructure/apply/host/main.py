@@ -169,6 +169,7 @@ class Program:
 
         archive = self._wire.read(request.tar) if request.tar else b""
         self._wire.watch()
+        self._store.require_here()
         if request.published:
             look = self._runtime.neighbours
             require_room(self._project, self._store.base, request, look)
@@ -351,6 +352,7 @@ class Program:
         return self._operator.going_back(request.release)
 
     def _roll_back(self, request: requests.RollBackRequest) -> Answer:
+        self._store.require_here()
         with _signals(self._wire):
             return self._operator.roll_back(request)
 
@@ -405,6 +407,10 @@ class Program:
 
         known = scheduled.facts(self._store.base)
         return events.Scheduled(scheduled.end_backups(self._store), known)
+
+    def _leave(self, request: requests.LeaveRequest) -> Answer:
+        self._store.leave(request.to)
+        return events.Left(request.to)
 
     def _watch_images(self, request: requests.WatchImagesRequest) -> Answer:
         from infrastructure.apply.host import scheduled

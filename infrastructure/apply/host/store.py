@@ -6,6 +6,7 @@
 <base>/ledger.jsonl     append-only, no secrets
 <base>/lock             flock, held by the program that deploys
 <base>/pending.json     there while a deploy is under way, or after one that was killed
+<base>/moved.json       there when the stack runs on another machine now
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ SCRATCHES = (
 )
 """Folders beside or in `data/`: `.restoring` is put into its place yet, the others are copies."""
 REFUSED = "refused.json"
+MOVED = "moved.json"
+"""There after `move`: which machine the stack runs on now."""
 LEFTOVERS = {
     "launcher.*.log": 5,
     "launcher.log.*": 5,
@@ -323,6 +326,26 @@ class Store:
         with self._writing():
             noted = {**self.noted(name), "images": images}
             write_whole(self.release(name) / NOTE, json.dumps(noted))
+
+    def leave(self, to: str) -> None:
+        """The stack runs on another machine from now on."""
+        stamp = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        with self._writing():
+            write_whole(self.base / MOVED, json.dumps({"to": to, "at": stamp}))
+
+    def require_here(self) -> None:
+        """HostFailure where the stack was moved away: a second gateway would take its session."""
+        path = self.base / MOVED
+        if not path.exists():
+            return
+        found = _object(path)
+        to, at = found.get("to", "another machine"), found.get("at", "an unknown time")
+        raise HostFailure(
+            "moved-away",
+            f"the stack was moved to {to} at {at}: a second gateway here would take its session",
+            f"change the host in stack.yaml; or, once nothing runs there, remove {path} on the"
+            " host, then the same again",
+        )
 
     def scratches(self) -> list[Path]:
         """What backups and restores have left here, or work with (`backup.complete`)."""

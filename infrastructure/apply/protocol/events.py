@@ -270,6 +270,12 @@ class Scheduled(Event):
     backups: Optional[BackupFacts] = None
 
 
+class Left(Event):
+    """It is known here that the stack runs elsewhere now."""
+
+    to: str
+
+
 class Restored(Event):
     """The backup was put back; what lay there before is in the folder `aside`, if anything did."""
 

@@ -256,6 +256,12 @@ class EndBackupsRequest(Request):
     """Ends the schedule of backups; those that there are stay."""
 
 
+class LeaveRequest(Request):
+    """The stack runs at `to` now: nothing starts here any more, until it is put back here."""
+
+    to: str
+
+
 class ScreenRequest(Request):
     """Shows the gateway's screen by VNC until `CancelRequest`."""
 

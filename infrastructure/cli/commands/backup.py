@@ -333,7 +333,7 @@ def _carry(
 
 
 def _retired(current: Settings, target: Target, old: Session, to: str) -> Schedules | None:
-    """The old machine is halted, and does nothing by itself any more; None: that is not known.
+    """The old machine starts nothing any more, also not by itself; None: that is not known.
 
     The stack serves on the new one, whatever becomes of this. By a second connection, should the
     first not have lasted.
@@ -363,7 +363,8 @@ def _retired(current: Settings, target: Target, old: Session, to: str) -> Schedu
 def _retire(current: Settings, session: Session, to: str) -> Schedules:
     from infrastructure.errors import Problem
 
-    left = session.halt("none", f"moved to {to}").mark  # started there by mistake, it is halted
+    session.leave(to)
+    left = session.halt("none", f"moved to {to}").mark  # whatever becomes of it, it is halted
     if left not in HALTING:
         text = f"the old stack could not be halted: {left}"
         current.out.warn(Problem(text, hint="do not start it there"))

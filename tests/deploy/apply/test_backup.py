@@ -148,6 +148,17 @@ def test_put_back_by_its_owner_alone_and_the_old_aside(store: Store) -> None:
     assert (found.journal["orders"], found.target) == (2, "prod")
 
 
+def test_what_is_put_back_where_it_was_moved_away_from_is_here_again(store: Store) -> None:
+    journal(store, 2)
+    content = taken(store)
+    store.leave("me@new")
+    with pytest.raises(HostFailure, match="moved to me@new") as refused:
+        store.require_here()
+    assert refused.value.code == "moved-away"
+    put_back(store, content)
+    store.require_here()
+
+
 def test_a_journal_that_knows_more_is_not_lost(store: Store) -> None:
     journal(store, 2)
     content = taken(store)

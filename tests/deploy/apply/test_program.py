@@ -452,6 +452,27 @@ def test_the_schedule_that_ends_is_told(store: Store, ask: Ask) -> None:
     assert (again["changed"], again.get("backups")) == (False, None)
 
 
+def test_where_it_was_moved_away_from_nothing_starts(earlier: Store, ask: Ask) -> None:
+    """A second gateway would take the session of the one on the new machine."""
+    assert ask(Engine(), requests.LeaveRequest("me@new"))[-1]["event"] == "left"
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w:gz"):
+            pass
+        archive = buffer.getvalue()
+    up = requests.ApplyRequest("r3", [], {}, {}, 1, "me", tar=len(archive))
+    back = requests.RollBackRequest("r1", 1, "me")
+    for asked in ((up, archive), (back,)):
+        runtime = Engine()
+        refused, last = ask(runtime, *asked, requests.HistoryRequest(), lock=True)
+        assert (refused["code"], last["event"]) == ("moved-away", "history")
+        assert "moved to me@new at " in refused["message"]
+        assert str(earlier.base / "moved.json") in refused["hint"]
+        assert runtime.done == []
+    assert ask(Engine(), requests.DownRequest("me", {}), lock=True)[-1]["event"] == "ended"
+    (earlier.base / "moved.json").unlink()
+    earlier.require_here()
+
+
 def test_a_restore_that_cannot_end_keeps_nobody_from_stopping(
     store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
