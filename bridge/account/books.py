@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
+from bridge.account.held_before import HeldBefore, Name, held_before
 from bridge.clock import Clock, settle
 from bridge.model import AccountValue, Execution, Position
+from bridge.quantity import SLACK
 from bridge.tws.errors import RequestTimedOutError, TwsError, UnreadableAnswerError
 from bridge.tws.gateway import SETTLES_SECONDS, Gateway, Subscription
 
@@ -33,12 +35,12 @@ ANSWER_SECONDS: Final = 5.0
 KNOWN_FILLS: Final = 4096
 """Fills are told again after each reconnect: so many are remembered as seen."""
 
-Name = tuple[str, int]
-"""An account, and the number of a contract."""
-
 
 class Unconfirmed(Struct, rename="camel", frozen=True, kw_only=True):
-    """A fill after which the broker has not sent the position yet."""
+    """A fill after which the broker has not sent the position yet.
+
+    Or a position that a gateway which has just logged in may only not list yet.
+    """
 
     account: str
     con_id: int
@@ -54,10 +56,45 @@ class _Fill:
         self.lists = 0
 
 
-class PositionBook:
-    """The positions of every account as the broker last sent them, and what fills make doubtful."""
+class _Missed:
+    """What was held before a connection, and is not listed by it yet.
 
-    def __init__(self, gateway: Gateway, clock: Clock, changed: Callable[[], None]) -> None:
+    `since` is the moment of its first list: without one it waits, however long a login takes.
+    `left` is what fills have left of it; None where an earlier process held it, because fills of
+    before may be told again.
+    """
+
+    __slots__ = ("held", "left", "shown", "since")
+
+    def __init__(self, held: HeldBefore, left: float | None, now: datetime) -> None:
+        self.held = held
+        self.left = left
+        self.since: float | None = None
+        self.shown = Unconfirmed(
+            account=held.account, con_id=held.con_id, symbol=held.symbol, since=now
+        )
+
+    def is_explained_by(self, fill: Execution) -> bool:
+        """Whether nothing is left of it with this fill."""
+        if self.left is None:
+            return False
+        self.left += fill.quantity if fill.side == "BOT" else -fill.quantity
+        return abs(self.left) <= SLACK
+
+
+class PositionBook:
+    """The positions of every account as the broker last sent them, and what makes them doubtful.
+
+    `keep` is called with all that is held, or was and may come yet, as it changes.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        changed: Callable[[], None],
+        keep: Callable[[Iterable[HeldBefore]], None] | None = None,
+    ) -> None:
         self.held: dict[Name, Position] = {}
         self.filled_at: dict[str, float] = {}
         """By account, when it was last told of a new fill; monotonic."""
@@ -70,11 +107,12 @@ class PositionBook:
         self._spoiled = False  # since the last end of a list something could not be read
         self._listed: set[Name] = set()
         self._fills: dict[Name, _Fill] = {}
-        self._missed: dict[Name, float] = {}
-        """What was held before the connection, and was not in its first list; since when."""
+        self._missed: dict[Name, _Missed] = {}
+        self._keep = keep
         self._seen_fills: OrderedDict[str, None] = OrderedDict()
         self._asking: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         events = gateway.events
         events.position.listen(self._position)
         events.positions_listed.listen(self._whole)
@@ -88,8 +126,18 @@ class PositionBook:
 
     @property
     def unconfirmed(self) -> tuple[Unconfirmed, ...]:
-        """The fills after which the broker has not sent the position yet."""
-        return tuple(each.shown for each in self._fills.values())
+        """The fills after which the broker has not sent the position yet, and what may come yet."""
+        late = {each.name: self._missed[each.name].shown for each in self.late()}
+        return tuple((late | {name: each.shown for name, each in self._fills.items()}).values())
+
+    def late(self) -> tuple[HeldBefore, ...]:
+        """What was held in this session's accounts, and may only not be listed again yet."""
+        accounts = self._gateway.accounts
+        return tuple(
+            each.held
+            for name, each in self._missed.items()
+            if each.held.account in accounts and self._may_come_yet(name)
+        )
 
     def age(self) -> float:
         """Seconds since the broker confirmed the list."""
@@ -103,8 +151,15 @@ class PositionBook:
         return name not in self._fills and not self._may_come_yet(name)
 
     def _may_come_yet(self, name: Name) -> bool:
-        since = self._missed.get(name)
-        return since is not None and self._clock.monotonic() - since < SETTLES_SECONDS
+        missed = self._missed.get(name)
+        if missed is None or missed.since is None:
+            return missed is not None
+        return self._clock.monotonic() - missed.since < SETTLES_SECONDS
+
+    def expect(self, held: Iterable[HeldBefore]) -> None:
+        """At the start: what an earlier process knew to be held."""
+        now = self._clock.now()
+        self._missed.update({each.name: _Missed(each, None, now) for each in held})
 
     async def current(self) -> None:
         """Returns when the book can be shown.
@@ -132,9 +187,12 @@ class PositionBook:
         self._complete = self._spoiled = False
         self._unreadable = None
         self._listed.clear()
+        self._give_up_waiting()
+        for missed in self._missed.values():
+            missed.since = None
 
     async def stop(self) -> None:
-        await settle(self._asking, self._mending)
+        await settle(self._asking, self._mending, self._settling)
 
     async def _ask(self) -> None:
         with suppress(TwsError):  # the age tells that there was no answer
@@ -146,13 +204,50 @@ class PositionBook:
             await self._clock.sleep(FRESH_SECONDS)
             await self._ask()
 
+    # what may come yet --------------------------------------------------------------------------
+
+    def _wait_for(self, gone: Iterable[Position]) -> None:
+        """At the first list of a connection, which does not have these any more.
+
+        It says nothing of other logins' accounts: those wait for a list of theirs.
+        """
+        now = self._clock.now()
+        self._missed.update(
+            ((each.account, each.contract.con_id), _Missed(held_before(each), each.quantity, now))
+            for each in gone
+        )
+        for missed in self._missed.values():
+            here = missed.held.account in self._gateway.accounts
+            missed.since = self._clock.monotonic() if here else None
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._missed:
+            self._settling = asyncio.create_task(self._settle(), name="positions-settled")
+
+    async def _settle(self) -> None:
+        """Asks when the login has settled: who follows the stream asks for nothing."""
+        await self._clock.sleep(SETTLES_SECONDS + FRESH_SECONDS)
+        await self._ask()
+
+    def _give_up_waiting(self) -> bool:
+        """Forgets what has not come in time; whether there was any."""
+        over = [name for name in self._missed if not self._may_come_yet(name)]
+        for name in over:
+            del self._missed[name]
+        return bool(over)
+
+    def _note_held(self) -> None:
+        if self._keep is not None:
+            late = (each.held for each in self._missed.values())
+            self._keep((*map(held_before, self.held.values()), *late))
+
     # what the gateway tells ---------------------------------------------------------------------
 
     def _position(self, position: Position) -> None:
         """One of a list, or a change. Only another size tells of a fill: lists may be of before."""
         name = position.account, position.contract.con_id
         self._listed.add(name)
-        self._missed.pop(name, None)
+        late = self._missed.pop(name, None) is not None
         before = self.held.get(name)
         moved = position.quantity != (before.quantity if before else 0.0)
         doubted = moved and self._fills.pop(name, None) is not None
@@ -160,7 +255,9 @@ class PositionBook:
             self.held[name] = position
         else:
             self.held.pop(name, None)
-        if doubted or before != self.held.get(name):
+        if moved and self._complete:  # else with the end of the list
+            self._note_held()
+        if doubted or late or before != self.held.get(name):
             self._changed()
 
     def _whole(self) -> None:
@@ -172,20 +269,19 @@ class PositionBook:
         if spoiled:
             self._listed.clear()
             return
-        gone = [name for name in self.held if name not in self._listed]
-        for name in gone:
-            del self.held[name]
-        if not self._complete:
-            missed = [*gone, *(name for name in self._missed if self._may_come_yet(name))]
-            self._missed = dict.fromkeys(missed, self._clock.monotonic())
+        gone = [self.held.pop(name) for name in self.held.keys() - self._listed]
+        first, self._complete = not self._complete, True
+        settled = self._give_up_waiting()
+        if first:
+            self._wait_for(gone)
+        self._note_held()
         # A list that was on its way when the fill came says nothing of it; the next one does.
         for fill in self._fills.values():
             fill.lists += 1
         doubted = {name: fill for name, fill in self._fills.items() if fill.lists < 2}
-        settled = len(doubted) < len(self._fills)
+        settled |= len(doubted) < len(self._fills)
         self._fills = doubted
         self._listed.clear()
-        first, self._complete = not self._complete, True
         self._unreadable = None
         self._confirmed_at = self._clock.monotonic()
         if gone or first or settled:
@@ -203,14 +299,17 @@ class PositionBook:
         if len(self._seen_fills) > KNOWN_FILLS:
             self._seen_fills.popitem(last=False)
         contract = execution.contract
-        self._missed.pop((execution.account, contract.con_id), None)
+        name = execution.account, contract.con_id
+        missed = self._missed.get(name)
+        if missed is not None and missed.is_explained_by(execution):
+            del self._missed[name]
         shown = Unconfirmed(
             account=execution.account,
             con_id=contract.con_id,
             symbol=contract.symbol,
             since=self._clock.now(),
         )
-        self._fills[execution.account, contract.con_id] = _Fill(shown)
+        self._fills[name] = _Fill(shown)
         self.filled_at[execution.account] = self._clock.monotonic()
         self._changed()
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from msgspec import structs
 
-from bridge.account.books import Name, PositionBook, Unconfirmed, ValuesBook
+from bridge.account.books import PositionBook, Unconfirmed, ValuesBook
 from bridge.account.greeks import OPTIONS, PositionGreeks
+from bridge.account.held_before import HeldBefore, HeldJournal, Name
 from bridge.account.views import (
     Accounts,
     AccountView,
@@ -30,6 +31,7 @@ from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.model import AccountValue, Contract, PnL, Position
 from bridge.services import Services
+from bridge.store import Database
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.gateway import LEDGER_TAGS, SUMMARY_TAGS, Gateway, Subscription
 
@@ -71,18 +73,29 @@ class AccountService:
     """Reads what the accounts hold and are worth."""
 
     def __init__(
-        self, gateway: Gateway, clock: Clock, greeks: PositionGreeks | None = None
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        greeks: PositionGreeks | None = None,
+        held: HeldJournal | None = None,
     ) -> None:
         self._greeks = greeks
+        self._held = held
         self.positions_changed = self.values_changed = 0
         self._worth: tuple[AccountView, ...] | None = None  # until a value changes
         self._gateway = gateway
         self._clock = clock
         self._pnl: dict[Name, _PnLLine] = {}
-        self._book = PositionBook(gateway, clock, self._positions_have_changed)
+        keep = None if held is None else held.keep
+        self._book = PositionBook(gateway, clock, self._positions_have_changed, keep)
         self._values = ValuesBook(gateway, clock, SUMMARY_TAGS, self._values_have_changed)
         self._ledger = ValuesBook(gateway, clock, LEDGER_TAGS, self._values_have_changed)
         gateway.events.state.listen(self._state_changed)
+
+    async def start(self) -> None:
+        """Takes over what earlier processes knew to be held; before the gateway is dialled."""
+        if self._held is not None:
+            self._book.expect(await self._held.load())
 
     async def begin(self) -> None:
         """After a (re)connect: follows positions and values from then on."""
@@ -139,6 +152,10 @@ class AccountService:
         """The broker's positions in every account, as far as they are known."""
         return tuple(self._book.held.values())
 
+    def late(self) -> tuple[HeldBefore, ...]:
+        """What was held before a login, and may only not be listed again yet."""
+        return self._book.late()
+
     async def accounts(self, account: str | None = None) -> Accounts:
         """What the accounts are worth. Raises as `positions`."""
         self._gateway.require_ready()
@@ -175,7 +192,7 @@ class AccountService:
         return view.currency, next((rate for rate in rates if rate), None)
 
     def is_confirmed(self, name: Name) -> bool:
-        """Whether the broker has sent this position since its last fill."""
+        """Whether the broker has sent this position since its last fill, or since its login."""
         return self._book.is_confirmed(name)
 
     def _is_confirmed(self, account: str) -> bool:
@@ -234,6 +251,8 @@ class AccountService:
         if self._greeks is not None:
             await self._greeks.stop()
         await self._book.stop()
+        if self._held is not None:
+            await self._held.stop()
         self._values.stop()
         self._ledger.stop()
         for line in self._pnl.values():
@@ -387,8 +406,11 @@ def _of(account: str | None, item: Position | AccountView | Unconfirmed) -> bool
 def install(services: Services) -> None:
     """Needs the contracts and the quotes. Provides positions, account values, profit and loss."""
     greeks = PositionGreeks(services[QuoteService], services[ContractService], services.clock)
+    database, clock = services.get(Database), services.clock
+    held = None if database is None else HeldJournal(database, clock)
     account = services.provide(
-        AccountService, AccountService(services.gateway, services.clock, greeks)
+        AccountService, AccountService(services.gateway, clock, greeks, held)
     )
+    services.on_start(account.start)
     services.gateway.add_reconciler("account", account.begin)
     services.on_stop(account.stop)

@@ -126,8 +126,8 @@ class Positions(Struct, rename="camel", frozen=True, kw_only=True):
     """Every holding of the accounts asked for.
 
     `age` is seconds since the broker confirmed the list; `unconfirmed` are fills after which it has
-    not sent the position yet, of holdings that are new too. `groups` and `strategies` are there
-    when asked for.
+    not sent the position yet, of holdings that are new too, and what was held before a login that
+    may only not list it yet. `groups` and `strategies` are there when asked for.
     """
 
     positions: tuple[PositionView, ...]

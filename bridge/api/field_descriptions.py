@@ -380,7 +380,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ClosedPosition.strategy": "The strategy that was closed; null: a single position was",
     "baseCurrency": "The account's base currency",
     "confirmed": "Whether the broker has sent it since its last fill",
-    "unconfirmed": "Fills after which the broker has not sent the position yet",
+    "unconfirmed": "Fills after which the broker has not sent the position yet, and what was held"
+    " before a login that may only not list it yet",
     "groups": "Sums by underlying and currency, when asked for",
     "conIds": "The broker's numbers of the contracts",
     "get /positions.group": "`underlying`: with sums by underlying",

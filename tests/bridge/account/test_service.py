@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, date, datetime
 
 import pytest
+from msgspec import structs
 
 from bridge.account.service import MOST_PNL, AccountService, UnknownAccountError
 from bridge.account.views import PnLView, ProfitAndLoss
@@ -217,6 +218,10 @@ def fill(exec_id: str, symbol: str = "A", con_id: int = 7) -> Execution:
         quantity=1,
         price=10,
     )
+
+
+def sold(exec_id: str, quantity: float) -> Execution:
+    return structs.replace(fill(exec_id), side="SLD", quantity=quantity)
 
 
 async def test_a_fill_marks_its_position_until_the_broker_has_sent_it() -> None:
@@ -476,8 +481,22 @@ async def test_what_is_listed_again_or_was_filled_meanwhile_is_confirmed_as_usua
     setting.gateway.events.position.emit(holding("DU1", "A", 0))
     assert setting.service.is_confirmed(("DU1", 7))
     setting = await _after_a_loss()
-    setting.gateway.events.execution.emit(fill("1"))
+    setting.gateway.events.execution.emit(sold("1", 3))
     for confirmed in (False, True):
         setting.clock.advance(2)
         await setting.service.positions()
         assert setting.service.is_confirmed(("DU1", 7)) is confirmed
+
+
+async def test_a_fill_that_leaves_something_of_it_explains_nothing() -> None:
+    setting = await _after_a_loss()
+    setting.gateway.events.execution.emit(sold("1", 1))
+    for _ in range(3):
+        setting.clock.advance(2)
+        await setting.service.positions()
+    assert not setting.service.is_confirmed(("DU1", 7))
+    setting.gateway.events.execution.emit(sold("2", 2))
+    for _ in range(2):
+        setting.clock.advance(2)
+        await setting.service.positions()
+    assert setting.service.is_confirmed(("DU1", 7))

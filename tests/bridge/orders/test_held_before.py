@@ -1,0 +1,53 @@
+"""A bridge begins, and its gateway has just logged in: what was held is not listed yet."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.bridge.orders.test_over_http import SimulatedBridge, soon
+from tests.bridge.orders.test_target import RULES, fills, reached, target
+from tests.bridge.rig import SimulatorProcess
+
+LISTS_NOTHING = [{"action": "drop", "direction": "to-client", "message": 61}]
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    made = SimulatorProcess(tmp_path / "simulator.log")
+    yield made
+    made.stop()
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether the journal has the position."""
+    with closing(sqlite3.connect(folder / "data" / "journal.sqlite3")) as connection:
+        rows = connection.execute("SELECT value FROM settings WHERE name = 'account.held'")
+        return any(b'"AAPL"' in value for (value,) in rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_is_not_listed_yet_is_not_bought_again(
+    tmp_path: Path, simulator: SimulatorProcess, number: int
+) -> None:
+    folder = tmp_path / "bridge"
+    before = SimulatedBridge(folder, simulator, **RULES)
+    reached(before, 30)
+    soon(lambda: _is_kept(folder))
+    before.bridge.stop(number)
+    simulator.fault("wire-rewrite", rules=LISTS_NOTHING)
+    after = SimulatedBridge(folder, simulator, **RULES)
+    try:
+        refused = target(after, 40)
+        assert refused.status_code == 503, refused.text
+        assert refused.json()["code"] == "positions-moving"
+        assert fills(after) == 30
+        simulator.clear("wire-rewrite")
+        assert reached(after, 40)["quantity"] == 10
+    finally:
+        after.bridge.stop()
