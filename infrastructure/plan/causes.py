@@ -101,6 +101,30 @@ def variables(service: str, text: bytes) -> dict[str, str]:
     return found
 
 
+_LOGIN = {
+    "TRADING_MODE": "mode",
+    "TWS_USERID": "user",
+    "TWS_USERID_PAPER": "paper user",
+    "READ_ONLY_API": "read-only",
+}
+"""Variables of a gateway that say into which account it logs in, and what it may do there."""
+
+
+def other_login(before: bytes, after: bytes) -> str:
+    """What is another in the gateway's login, such as `mode paper -> live`; empty: nothing.
+
+    Nothing as well where one of the definitions is not known.
+    """
+    was, will = variables("gateway", before), variables("gateway", after)
+    if not was or not will:
+        return ""
+    return ", ".join(
+        f"{word} {was.get(name, 'none')} -> {will.get(name, 'none')}"
+        for name, word in _LOGIN.items()
+        if was.get(name) != will.get(name)
+    )
+
+
 def old(path: str, observed: Observed) -> bytes:
     """What a file of the release that serves holds, as far as it was fetched."""
     file = observed.files.get(path)

@@ -5,6 +5,7 @@ Pure: `compute(target, release, observed)`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,14 +102,31 @@ def back_to(
     `definition` is the text of its services' definition.
     """
     cause = f"as in release {release}"
+    now, then = causes.old(COMPOSE_FILE, observed), definition.encode()
+    other = causes.other_login(now, then) if "gateway" in found else ""
     changes = tuple(
         Change(name, action, cause, "", action != "remove" and name == "gateway")
+        if name != "gateway" or not other
+        else Change(name, action, f"{cause}: {other}", "", action != "remove")
         for name, action in found.items()
     )
-    now = causes.old(COMPOSE_FILE, observed)
-    forecast = _forecast(target, observed, changes, now, definition.encode())
+    forecast = _forecast(_as_it_was(target, then), observed, changes, now, then)
     files = (RELEASE_FILE,) if release != observed.release else ()
     return Plan(release, observed.release, changes, forecast, files)
+
+
+def _as_it_was(target: Target, definition: bytes) -> Target:
+    """The target with the mode of an earlier release; of its second factor nothing is known then.
+
+    stack.yaml may say another mode by now.
+    """
+    gateway = target.stack.gateway
+    mode = causes.variables("gateway", definition).get("TRADING_MODE", gateway.mode)
+    if mode == gateway.mode:
+        return target
+    factor = gateway.two_factor.model_copy(update={"asked": True, "totp": None})
+    changed = gateway.model_copy(update={"mode": mode, "two_factor": factor})
+    return dataclasses.replace(target, stack=target.stack.model_copy(update={"gateway": changed}))
 
 
 def _forecast(

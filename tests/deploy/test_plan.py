@@ -252,6 +252,29 @@ def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) ->
     assert not back_to(target, dataclasses.replace(now, release="r1"), "r1", {}, "").changed
 
 
+def test_a_rollback_into_another_account_says_so(make: Callable[..., Target]) -> None:
+    """stack.yaml has the paper user's settings, whose logins are not asked for an approval."""
+    live = {"mode": "live", "username": "alice", "read_only": False}
+    earlier = rendered(make(gateway=live, trading={"live": True}))
+    target = make(gateway={"username": "papa", "two_factor": {"asked": False}})
+    definition = earlier.file(earlier.definition).content.decode()
+    now = observe(rendered(target))
+    found = back_to(target, now, "r1", {"gateway": "update", "bridge": "update"}, definition)
+    causes_of = {change.service: change.cause for change in found.changes}
+    assert causes_of == {
+        "gateway": "as in release r1: mode paper -> live, user papa -> alice",
+        "bridge": "as in release r1",
+    }
+    assert found.forecast.expected
+    assert "(live)" in found.forecast.reason
+    same = rendered(target)
+    kept = back_to(
+        target, now, "r1", {"gateway": "update"}, same.file(same.definition).content.decode()
+    )
+    assert kept.changes[0].cause == "as in release r1"
+    assert not kept.forecast.expected
+
+
 SATURDAY = 1_795_874_400.0
 """2026-11-28 14:00 UTC, 09:00 in New York."""
 LIVE = {"mode": "live", "jvm": {"heap": 300}}

@@ -20,13 +20,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("action", "asks"), [("remove", True), ("update", False)])
-def test_it_asks_before_a_part_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Any, asks: bool
+@pytest.mark.parametrize(
+    ("service", "action", "secrets", "asks"),
+    [
+        ("bot", "remove", [], True),
+        ("bot", "update", ["tws-password"], False),
+        ("gateway", "update", ["bridge-admin-key"], False),
+        ("gateway", "update", ["bridge-admin-key", "tws-password"], True),
+        ("portal", "update", ["portal-password"], True),
+    ],
+)
+def test_it_asks_before_a_part_goes_or_an_old_password_is_typed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    service: str,
+    action: Any,
+    secrets: list[str],
+    asks: bool,
 ) -> None:
     """As `up` does: the release before may have been without a worker that runs now."""
     done: list[str] = []
-    plan = Plan("old", "new", (Change("bot", action, "x"),))
+    plan = Plan("old", "new", (Change(service, action, "as in release old"),))
 
     def roll_back(*_: object, **__: object) -> Outcome:
         done.append("back")
@@ -34,7 +49,9 @@ def test_it_asks_before_a_part_goes(
 
     session = SimpleNamespace(
         open=lambda **_: None,
-        going_back=lambda _: SimpleNamespace(release="old", changes=[], definition=""),
+        going_back=lambda _: SimpleNamespace(
+            release="old", changes=[], definition="", secrets=secrets
+        ),
         roll_back=roll_back,
     )
 
@@ -53,3 +70,5 @@ def test_it_asks_before_a_part_goes(
     with pytest.raises(SystemExit) as ended:
         main(["rollback"])
     assert (ended.value.code, done) == ((130, []) if asks else (0, ["back"]))
+    warned = "release old has another" in capfd.readouterr().err
+    assert warned is (asks and action != "remove")

@@ -22,7 +22,7 @@ from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.apply.protocol.encoding import read
 from infrastructure.health import probes
 from infrastructure.health.login import farthest, of_container
-from infrastructure.release_files import COMPOSE_FILE
+from infrastructure.release_files import COMPOSE_FILE, SECRETS
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import actions, serving
 
@@ -233,7 +233,20 @@ class Operator:
         name = matches[0]
         definition = self._store.release(name) / COMPOSE_FILE
         text = definition.read_text("utf-8") if definition.exists() else ""
-        return events.GoingBack(name, current, self._changes(name), text)
+        return events.GoingBack(
+            name, current, self._changes(name), text, self._other_secrets(name, current)
+        )
+
+    def _other_secrets(self, release: str, current: str | None) -> list[str]:
+        """Secrets that both releases have, each another one."""
+        before = self._store.manifest(release).get("files", {})
+        now = self._store.manifest(current).get("files", {})
+        beginning = f"{SECRETS}/"
+        return sorted(
+            path[len(beginning) :]
+            for path, digest in before.items()
+            if path.startswith(beginning) and now.get(path, digest) != digest
+        )
 
     def _moved(self, pinned: dict[str, str]) -> dict[str, str]:
         """Of the images that a release was healthy with, those whose names stand for others now."""

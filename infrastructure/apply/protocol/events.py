@@ -206,12 +206,16 @@ class LoginFacts(Event):
 
 
 class GoingBack(Event):
-    """What a rollback would serve and change; `definition`: the text of its services'."""
+    """What a rollback would serve and change; `definition`: the text of its services'.
+
+    `secrets`: names of those that are others there than in what serves now.
+    """
 
     release: str
     previous: Optional[str]
     changes: dict[str, Action]
     definition: str
+    secrets: list[str] = field(default_factory=list)
 
 
 class AskBridge(Event):

@@ -11,6 +11,7 @@ from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import LedgerEntry
+    from infrastructure.errors import Problem
     from infrastructure.plan.compute import Plan
 
 
@@ -45,11 +46,14 @@ def rollback(
         document = {**plan.as_json(), "previous": plan.previous}
         for line in lines(plan):
             current.out.say(line)
+        typed = typed_otherwise(plan, found.secrets)
+        if typed is not None:
+            current.out.warn(typed)
         if not plan.changed:
             current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
             current.out.say(f"release {plan.release} serves already")
             return
-        if plan.forecast.expected or worth_asking(plan):
+        if plan.forecast.expected or typed is not None or worth_asking(plan):
             confirm(current, yes=yes)
         with failing(current, document):
             outcome = session.roll_back(plan.release, keep=plan.forecast.token, wait=wait)
@@ -57,10 +61,36 @@ def rollback(
     current.out.say(f"release {outcome.release} serves again after {outcome.seconds:.0f} s")
 
 
+TYPED = ("tws-password", "tws-password-paper", "totp-seed", "portal-password")
+"""Secrets that a login types: one that IBKR does not take any more counts as a refused login."""
+
+
+def typed_otherwise(plan: Plan, secrets: list[str]) -> Problem | None:
+    """What a person has to know where an earlier password would be typed; None: nothing."""
+    from infrastructure.errors import Problem
+
+    touched = {change.service for change in plan.changes if change.action != "remove"}
+    names = [
+        name
+        for name in secrets
+        if name in TYPED and ("portal" if name.startswith("portal") else "gateway") in touched
+    ]
+    if not names:
+        return None
+    return Problem(
+        f"release {plan.release} has another {' and '.join(names)} than what serves now: if IBKR"
+        " does not take it any more, the login is refused, and each refused one brings a lock"
+        " nearer",
+        hint="with the present secrets: the earlier settings into stack.yaml, then ./deploy.py up",
+    )
+
+
 def lines(plan: Plan) -> list[str]:
     """What will happen, for people."""
     shown = [f"release {plan.previous} -> {plan.release}"]
-    shown += [f"  {change.service}: {change.action}" for change in plan.changes]
+    for change in plan.changes:
+        _, _, other = change.cause.partition(": ")
+        shown.append(f"  {change.service}: {change.action}" + (f" ({other})" if other else ""))
     return [*shown, plan.forecast.line]
 
 

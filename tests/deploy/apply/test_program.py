@@ -907,6 +907,7 @@ def test_what_a_rollback_would_serve_and_change(earlier: Store, ask: Ask, wanted
         "previous": "r1",
         "changes": {"bridge": "update"},
         "definition": found["definition"],
+        "secrets": [],
     }
     assert ask(running("old"), requests.GoingBackRequest(wanted))[0]["changes"] == {}
     moved = ask(running("old", "sha256:new"), requests.GoingBackRequest(wanted))[0]
@@ -928,6 +929,16 @@ def test_the_definition_of_the_services_comes_along(earlier: Store, ask: Ask) ->
     assert ask(running("old"), requests.GoingBackRequest(""))[0]["definition"] == "services: {b: 1}"
     path.unlink()
     assert ask(running("old"), requests.GoingBackRequest(""))[0]["definition"] == ""
+
+
+def test_secrets_that_were_others_then_are_named(earlier: Store, ask: Ask) -> None:
+    """A password that was changed since would be typed again."""
+    then = {"secrets/tws-password": "1", "secrets/key": "2", "secrets/gone": "3", "notes": "4"}
+    now = {"secrets/tws-password": "9", "secrets/key": "2", "secrets/new": "3", "notes": "5"}
+    for name, listed in (("r0-old", then), ("r1", now)):
+        path = earlier.release(name) / "release.json"
+        path.write_text(json.dumps({"files": listed, "services": {}}))
+    assert ask(Engine(), requests.GoingBackRequest(""))[0]["secrets"] == ["tws-password"]
 
 
 def test_a_rollback_needs_one_release_that_was_noted(earlier: Store, ask: Ask) -> None:
