@@ -82,6 +82,7 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     """Those without an approval at once, the others meanwhile one after the other."""
     from infrastructure.cli.app import confirm
 
+    _require_users_of_their_own(current, names)
     quiet = [word for word in _options() if word not in ("--json", "--yes", "-y")]
     looked = _together(current, names, [*quiet, "plan", "--json"], aloud=False)
     broken = [one for one in looked if one.document is None or one.code]
@@ -103,6 +104,22 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
         done = [_in_turn(current, name, words, turns) for name in asked]
         done += others.result() if others is not None else []
     return _told(current, sorted(done, key=lambda one: names.index(one.name)))
+
+
+def _require_users_of_their_own(current: Settings, names: Sequence[str]) -> None:
+    """One after the other, each would take the session of the one before."""
+    from infrastructure.config import DEFAULT_FILE, load_all, same_login
+
+    found = load_all(current.config or DEFAULT_FILE)
+    two = same_login.first_two([target for target in found if target.name in names])
+    if two is not None:
+        one, other = two
+        raise UsageError(
+            f"{one.name} and {other.name} log in as the same user, which has one session",
+            other.place("gateway", "username"),
+            "a user of its own for each; or name in --target those that shall run",
+            code="unsafe",
+        )
 
 
 def _words() -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from infrastructure import files
+from infrastructure.config import same_login
 from infrastructure.config.base import is_section
 from infrastructure.config.checks import check
 from infrastructure.config.models import Stack
@@ -28,6 +29,7 @@ from infrastructure.errors import ConfigError, Place, Problem, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from infrastructure.config.base import Placer
     from infrastructure.config.document import Document
 
 DEFAULT_FILE = "stack.yaml"
@@ -223,14 +225,30 @@ def _target(document: Document, path: Path, name: str) -> Target:
                 break
             problems = causes([explain(document, name, item) for item in error.errors()])
             values = _without(values, [item["loc"] for item in error.errors()])
-    found = check(stack, lambda *at: document.target_place(name, at)) if stack else ([], [])
+    place = _placer(document, name)
+    found = check(stack, place) if stack else ([], [])
     problems += found[0]
+    if len(document.values["targets"]) > 1:
+        found[1].extend(same_login.warnings(name, _merged(document), place))
     target = Target(name, stack, path, document, tuple(found[1])) if stack else None
     if problems or target is None:
         said = {problem.place for problem in problems}
         absent = [*missing(target), *missing_folders(target)] if target else []
         raise _error(path, problems + [item for item in absent if item.place not in said])
     return target
+
+
+def _placer(document: Document, name: str) -> Placer:
+    def place(*at: str | int) -> Place:
+        return document.target_place(name, at)
+
+    return place
+
+
+def _merged(document: Document) -> dict[str, Any]:
+    """The values of every target, with what the defaults say."""
+    shared = document.values.get("defaults") or {}
+    return {str(name): _merge(shared, own) for name, own in document.values["targets"].items()}
 
 
 def _merge(base: Any, over: Any, kind: Any = Stack) -> Any:

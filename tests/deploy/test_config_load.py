@@ -172,6 +172,46 @@ def test_defaults_are_shared_and_overridden(write: Callable[[str], Path]) -> Non
     assert str(live.place("gateway", "time_zone")).startswith(f"{path}:8:5 ")
 
 
+def test_targets_of_the_same_user_are_told(write: Callable[[str], Path]) -> None:
+    """IBKR gives a user one session; `defaults` is where such a name slips in."""
+    path = write("""
+        defaults:
+          gateway: {username: Alice, mode: live}
+        targets:
+          prod: {host: a}
+          spare: {host: b, gateway: {username: alice}}
+          paper: {host: c, gateway: {mode: paper}}
+          mine: {host: d, gateway: {username: bob}}
+          whole:
+            host: e
+            profile: small
+            gateway: {mode: both, username: carol, paper_username: ALICE}
+          played: {host: local, runtime: sandbox}
+          odd: {host: f, gateway: {mode: [live], username: {a: b}}}
+          odder: [1]
+        """)
+    told = {
+        name: [
+            (str(each.place), each.message.partition(": ")[0]) for each in load(path, name).warnings
+        ]
+        for name in ("prod", "paper", "mine", "whole", "played")
+    }
+    assert told == {
+        "prod": [(f"{path}:2:23 gateway.username", "target spare logs in as the same user (live)")],
+        "paper": [
+            (f"{path}:2:23 gateway.username", "target whole logs in as the same user (paper)")
+        ],
+        "mine": [],
+        "whole": [
+            (
+                f"{path}:11:60 gateway.paper_username",
+                "target paper logs in as the same user (paper)",
+            )
+        ],
+        "played": [],
+    }
+
+
 SANDBOX = """\
 defaults:
   {shared}

@@ -57,9 +57,11 @@ def run(
     monkeypatch.chdir(tmp_path)
 
     def run(plays: dict[str, Any], *words: str) -> tuple[int, str, str, list[Any]]:
-        one = {"gateway": {"username": "alice"}}
         targets = {
-            name: one | {"host": play.get("host", f"me@{name}.example.org")}
+            name: {
+                "gateway": {"username": play.get("user", f"alice-{name}")},
+                "host": play.get("host", f"me@{name}.example.org"),
+            }
             for name, play in plays.items()
         }
         (tmp_path / "stack.yaml").write_text(yaml.safe_dump({"targets": targets}))
@@ -146,6 +148,16 @@ def test_mistakes_are_told_before_anything_begins(run: Any, words: Any, said: st
     code, _, err, notes = run({"a": {}, "b": {}}, *words)
     assert (code, notes) == (2, [])
     assert said in err
+
+
+def test_two_of_the_same_user_are_not_started_together(run: Any) -> None:
+    """The second login would end the session of the first, each time."""
+    plays = {"a": {"user": "Alice"}, "b": {}, "c": {"user": "alice"}}
+    code, _, err, notes = run(plays, "up", "--all", "--yes")
+    assert (code, notes) == (2, [])
+    assert "a and c log in as the same user" in err
+    assert run(plays, "up", "--target", "a,b", "--yes")[0] == 0
+    assert run(plays, "status", "--all")[0] == 0
 
 
 def test_one_target_alone_stays_as_it_was(run: Any) -> None:
