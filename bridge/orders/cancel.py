@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
+from bridge.account.held_before import HeldBefore
 from bridge.auditing import SENDING, Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
 from bridge.errors import BridgeError
@@ -28,7 +29,7 @@ from bridge.orders.errors import (
     OrderNotOpenError,
     OrderPendingError,
 )
-from bridge.orders.exposure import Place, held, opening
+from bridge.orders.exposure import Place, held, opening, parts_of_record
 from bridge.orders.journal import OrderJournal, Watch, require_reach
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Happening, Withdrawn
 from bridge.orders.views import OrderView, order_view
@@ -41,6 +42,8 @@ from bridge.tws.pacing import Lane
 log = structlog.get_logger(__name__)
 
 _POSITIONS_SECONDS: Final = 0.25
+_LATE_SECONDS: Final = 3.0
+"""How often it is looked whether what is not listed yet has come."""
 _ONE_BY_ONE: Final = 10
 """So many cancels find room at once in a burst of orders; for more one global cancel is faster."""
 _SENT_SECONDS: Final = 2.0
@@ -72,6 +75,8 @@ class OrderCanceller:
     auditor: Auditor
     clock: Clock
     answer_seconds: float
+    late: Callable[[], tuple[HeldBefore, ...]] = tuple
+    """What was held before a login, and may only not be listed again yet."""
     _unjournaled: set[str] = field(default_factory=set, init=False)
     """Open orders whose cancel the journal does not know."""
     _noting: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
@@ -210,6 +215,7 @@ class OrderCanceller:
                 return await self.cancel_each(own, seconds)
             case "opening":
                 cancel, stay = opening(own, await self._positions(patience))
+                self._look_again_at(stay)
                 result = await self.cancel_each(cancel, seconds)
                 return structs.replace(result, kept=tuple(each.id for each in stay))
             case "all":
@@ -269,6 +275,28 @@ class OrderCanceller:
             return False
         return True
 
+    def _look_again_at(self, stay: Iterable[OrderRecord]) -> None:
+        """What stays for a position that may come yet is judged anew when that is known."""
+        late = {each.name for each in self.late()}
+        chosen = {
+            each.id: places
+            for each in stay
+            if (places := late & {part.place for part in parts_of_record(each)})
+        }
+        if chosen:
+            looking = asyncio.create_task(self._judge_anew(chosen), name="late-cancels")
+            self._noting.add(looking)
+            looking.add_done_callback(self._noting.discard)
+
+    async def _judge_anew(self, chosen: dict[str, set[Place]]) -> None:
+        """Cancels those of these orders whose position has not come."""
+        while any(each.name in places for each in self.late() for places in chosen.values()):
+            await self.clock.sleep(_LATE_SECONDS)
+        positions = await self._positions(None)
+        if positions is not None:  # else the next connect cancels anew
+            cancel, _ = opening(self.journal.own_open_orders(), positions)
+            await self.cancel_each(each for each in cancel if each.id in chosen)
+
     async def is_heard(self) -> bool:
         """Whether the gateway answers in a moment: then it has read all that was sent before."""
         return await self._listed() is not None
@@ -295,7 +323,8 @@ class OrderCanceller:
         try:
             async with asyncio.timeout(seconds):
                 asked = self.gateway.queries.positions(lane=Lane.CANCEL, timeout=seconds)
-                return held(await asked)
+                listed = held(await asked)
+                return {each.name: each.quantity for each in self.late()} | listed
         except (BridgeError, TimeoutError):
             log.warning("positions-unknown", hint="only brackets' closing legs are kept")
             return None

@@ -85,6 +85,7 @@ def _keep_journal(services: Services) -> None:
 def _send(services: Services, rules: TradingRules) -> None:
     """The way of every order to the broker, and what stops it: the halt and the cancel."""
     database, gateway, clock = services[Database], services.gateway, services.clock
+    accounts = services.get(AccountService)
     preparer = services.provide(
         Preparer,
         Preparer(
@@ -95,7 +96,7 @@ def _send(services: Services, rules: TradingRules) -> None:
             rules,
             services.environment.trading_mode,
             services.environment.restarts,
-            services.get(AccountService),
+            accounts,
         ),
     )
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock, services[Urgent]))
@@ -107,6 +108,7 @@ def _send(services: Services, rules: TradingRules) -> None:
             auditor=services[Auditor],
             clock=clock,
             answer_seconds=rules.answer_within_seconds,
+            late=accounts.late if accounts is not None else tuple,
         ),
     )
     numbers = services.provide(OrderNumbers, OrderNumbers(gateway))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,5 +50,44 @@ def test_what_is_not_listed_yet_is_not_bought_again(
         assert fills(after) == 30
         simulator.clear("wire-rewrite")
         assert reached(after, 40)["quantity"] == 10
+    finally:
+        after.bridge.stop()
+
+
+def _placed_stop(bridge: SimulatedBridge) -> str:
+    stop = bridge.placed(symbol="AAPL", action="SELL", quantity=30, orderType="STP", stopPrice=1.0)
+    found: str = stop["orderId"]
+    return found
+
+
+def _halted(bridge: SimulatedBridge) -> list[str]:
+    """Which orders stay."""
+    answer = bridge.client.post("/trading/halt", json={})
+    assert answer.status_code == 200, answer.text
+    found: list[str] = answer.json()["cancelled"]["kept"]
+    return found
+
+
+@pytest.mark.parametrize("halted", ["before", "after"])
+def test_a_halt_leaves_the_stop_of_what_is_not_listed_yet(
+    tmp_path: Path, simulator: SimulatorProcess, halted: str
+) -> None:
+    folder = tmp_path / "bridge"
+    before = SimulatedBridge(folder, simulator, **RULES)
+    reached(before, 30)
+    soon(lambda: _is_kept(folder))
+    stop = _placed_stop(before)
+    if halted == "before":
+        assert _halted(before) == [stop]
+    before.bridge.stop()
+    simulator.fault("wire-rewrite", rules=LISTS_NOTHING)
+    state = "halted" if halted == "before" else "ready"
+    after = SimulatedBridge(folder, simulator, state=state, **RULES)
+    try:
+        if halted == "after":
+            assert _halted(after) == [stop]
+        after.client.get("/positions")
+        time.sleep(1)
+        assert after.order(stop)["status"] in {"PreSubmitted", "Submitted"}
     finally:
         after.bridge.stop()

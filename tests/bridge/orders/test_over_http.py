@@ -24,13 +24,15 @@ Body = dict[str, Any]
 class SimulatedBridge:
     """A bridge over a simulator."""
 
-    def __init__(self, folder: Path, simulator: SimulatorProcess, **rules: Any) -> None:
+    def __init__(
+        self, folder: Path, simulator: SimulatorProcess, *, state: str = "ready", **rules: Any
+    ) -> None:
         folder.mkdir(exist_ok=True)
         file = folder / "trading.json"
         file.write_text(json.dumps(rules))
         self.simulator = simulator
         self.bridge = BridgeProcess(folder, simulator.port, BRIDGE_TRADING_FILE=str(file))
-        self.bridge.wait_for("ready")
+        self.bridge.wait_for(state)
         self.client = self.bridge.client
 
     def place(self, key: str = "", **body: Any) -> httpx.Response:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bridge import halt_mark
+from bridge.account.held_before import HeldBefore
 from bridge.clock import SystemClock
 from bridge.model import Contract, Order, Position
 from bridge.orders.cancel import Cancelling
@@ -552,3 +553,26 @@ async def test_orders_of_others_count_against_the_position(tmp_path: Path) -> No
         with pytest.raises(TradingHaltedError):
             await rig.place("three", action="SELL", quantity=3)
         await rig.place("two", action="SELL", quantity=2)
+
+
+LATE = HeldBefore(account="DU1234567", con_id=APPLE, symbol="AAPL", sec_type="STK", quantity=10)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_what_stays_for_a_late_position_is_judged_anew(tmp_path: Path, comes: bool) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        stop = await rig.place(action="SELL", order_type="STP", limit_price=None, stop_price=90.0)
+        entry = await rig.place("key-2")
+        late: tuple[HeldBefore, ...] = (LATE,)
+        rig.canceller.late = lambda: late
+        view = await rig.halt.halt("", "opening", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.kept == (stop.order_id,)
+        assert view.cancelled.requested == (entry.order_id,)
+        await asyncio.sleep(0.1)
+        assert len(broker.cancelled) == 1
+        broker.held = holding(10) if comes else ()
+        late = ()
+        await eventually(lambda: not rig.canceller._noting)
+        assert len(broker.cancelled) == (1 if comes else 2)
