@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from bridge.account.held_before import HeldBefore
 from bridge.auditing import Auditor, Caller, Trail
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError
@@ -47,7 +48,7 @@ from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView, TargetOrder, order_view
 from bridge.quantity import SLACK, exact, orderable, plain
-from bridge.rules.holdings import Holding
+from bridge.rules.holdings import Holding, places_of_key
 from bridge.rules.opening_history import OpeningHistory
 from bridge.side_by_side import AT_ONCE, side_by_side
 from bridge.store import Database, StoreError, idempotency, orders
@@ -57,6 +58,7 @@ from bridge.tws.gateway import Gateway
 
 CLOSABLE: Final = frozenset({"STK", "OPT", "FUT", "FOP", "CASH"})
 _MOST_LEGS: Final = 4
+_NOT_LISTED: Final = "the broker does not list yet what was held before its login: nothing was sent"
 _ONE_PRICE: Final = "one price is for one position or strategy: name it by conId or strategy"
 
 
@@ -153,14 +155,17 @@ class PositionCloser:
             self.gateway.require_ready()
             held = await self.gateway.queries.positions(timeout=LOOK_SECONDS)
             chosen = await self._chosen(held, request)
+            late = [each for each in self.standings.late() if _is_meant(each, request)]
+            if late and not chosen:
+                raise PositionsMovingError(_NOT_LISTED)
             if not chosen and known is None and not request.everything:
                 raise NoPositionError(f"nothing is held of {request.named}")
-            if request.limit_price is not None and len(chosen) > 1:
+            if request.limit_price is not None and len(chosen) + len(late) > 1:
                 raise _invalid("limitPrice", _ONE_PRICE)
             works = [partial(self._close, each, request, claim, caller) for each in chosen]
             # One after the other where several may want the same order gone.
             at_once = 1 if request.cancel_orders else AT_ONCE
-            closed = await side_by_side(works, at_once)
+            closed = [*await side_by_side(works, at_once), *map(_not_listed, late)]
             done = all(each.problem is None for each in closed)
             answer = ClosedPositions(complete=done, positions=tuple(closed))
             if done and closed:
@@ -453,6 +458,17 @@ def _not_traded(shown: ClosedPosition, what: str) -> ClosedPosition:
     return structs.replace(shown, problem={"code": "sec-type-not-allowed", "detail": text})
 
 
+def _not_listed(late: HeldBefore) -> ClosedPosition:
+    shown = ClosedPosition(
+        account=late.account,
+        con_id=late.con_id,
+        symbol=late.symbol,
+        sec_type=late.sec_type,
+        position=late.quantity,
+    )
+    return _with_problem(shown, PositionsMovingError(_NOT_LISTED))
+
+
 def _with_problem(shown: ClosedPosition, error: BridgeError) -> ClosedPosition:
     step = error.next_step
     if isinstance(error, OrderRejectedError):
@@ -489,5 +505,16 @@ def _is_named(holding: Holding, request: CloseRequest) -> bool:
     )
 
 
-def _is_of(contract: Contract, request: CloseRequest) -> bool:
+def _is_meant(late: HeldBefore, request: CloseRequest) -> bool:
+    """Whether the request is for what is not listed yet; of a strategy it may be a leg."""
+    if request.strategy:
+        return late.name in places_of_key(request.strategy)
+    return (
+        request.account in {"", late.account}
+        and request.con_id in {0, late.con_id}
+        and _is_of(late, request)
+    )
+
+
+def _is_of(contract: Contract | HeldBefore, request: CloseRequest) -> bool:
     return request.symbol.strip().upper() in {"", contract.symbol.upper()}

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
+from bridge.account.held_before import HeldBefore
 from bridge.account.service import AccountService
 from bridge.model import Position
 from bridge.orders.errors import OrdersInTheWayError, PositionsMovingError
@@ -100,6 +101,10 @@ class Standings:
         """The same, with all that was held in that moment. Raises as `at`."""
         look = await self._settled(frozenset(places))
         return look.standing, look.held
+
+    def late(self) -> tuple[HeldBefore, ...]:
+        """What was held before a login, and may only not be listed again yet."""
+        return () if self.accounts is None else self.accounts.late()
 
     async def _settled(self, places: frozenset[Place]) -> _Look:
         before: Standing | None = None

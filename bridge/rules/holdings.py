@@ -43,6 +43,13 @@ class Leg(Struct, frozen=True):
         return multiplier_of(self.contract) / self.magnifier
 
 
+def places_of_key(key: str) -> list[tuple[str, int]]:
+    """The account and the contracts' numbers in a holding's key, or in what looks like one."""
+    account, *legs = key.split("/")
+    numbers = (leg.partition(":")[0] for leg in legs)
+    return [(account, int(number)) for number in numbers if number.isdecimal()]
+
+
 class Opening(Struct, frozen=True):
     """An order of several legs that was filled: signed contracts for each unit, and how many."""
 

@@ -19,7 +19,7 @@ from bridge.market.quote_line import LineWatcher, QuoteLine
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Position
 from bridge.rules.evaluation import Market, Price
-from bridge.rules.holdings import Holding, fits
+from bridge.rules.holdings import Holding, fits, places_of_key
 from bridge.rules.model import RuleSet
 from bridge.rules.opening_history import OpeningHistory
 from bridge.tws.errors import TwsError
@@ -129,9 +129,8 @@ class HoldingWatch(LineWatcher):
         So it is for a while after each login, unless this connection has listed it before, or lists
         another size of what it is made of.
         """
-        account, *legs = key.split("/")
-        places = [(account, int(leg.partition(":")[0])) for leg in legs]
-        if key in self._listed_here or any(place in self._known_sizes for place in places):
+        listed = any(place in self._known_sizes for place in places_of_key(key))
+        if key in self._listed_here or listed:
             return False
         since = self._ready_at
         return since is None or self._clock.monotonic() - since < SETTLES_SECONDS

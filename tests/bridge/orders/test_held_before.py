@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge.orders.test_over_http import SimulatedBridge, soon
-from tests.bridge.orders.test_target import RULES, fills, reached, target
+from tests.bridge.orders.test_target import RULES, close, fills, held, reached, target
 from tests.bridge.rig import SimulatorProcess
 
 LISTS_NOTHING = [{"action": "drop", "direction": "to-client", "message": 61}]
@@ -89,5 +89,42 @@ def test_a_halt_leaves_the_stop_of_what_is_not_listed_yet(
         after.client.get("/positions")
         time.sleep(1)
         assert after.order(stop)["status"] in {"PreSubmitted", "Submitted"}
+    finally:
+        after.bridge.stop()
+
+
+def test_closing_names_what_is_not_listed_yet(tmp_path: Path, simulator: SimulatorProcess) -> None:
+    folder = tmp_path / "bridge"
+    before = SimulatedBridge(folder, simulator, **RULES)
+    reached(before, 30)
+    soon(lambda: _is_kept(folder))
+    found = before.bridge.get("/positions", group="strategy").json()
+    (strategy,) = [each["id"] for each in found["strategies"]]
+    reached(before, 5, symbol="MSFT")
+    before.bridge.stop()
+    simulator.fault("wire-rewrite", rules=[LISTS_NOTHING[0] | {"where": {"4": "AAPL"}}])
+    after = SimulatedBridge(folder, simulator, **RULES)
+    try:
+        for body in ({"symbol": "AAPL"}, {"strategy": strategy}):
+            refused = close(after, **body)
+            assert refused.status_code == 503, refused.text
+            assert refused.json()["code"] == "positions-moving"
+        for unknown in (
+            {"symbol": "GE"},
+            {"strategy": "none/x:1/2"},
+            {"account": "U1", "all": True},
+        ):
+            assert close(after, **unknown).status_code == 404
+        answer = close(after, "one-key", all=True).json()
+        assert not answer["complete"]
+        listed, late = answer["positions"]
+        assert (listed["symbol"], listed["order"]["quantity"]) == ("MSFT", 5)
+        assert (late["symbol"], late["position"], late["order"]) == ("AAPL", 30, None)
+        assert late["problem"]["code"] == "positions-moving"
+        simulator.clear("wire-rewrite")
+        soon(lambda: held(after) == 30)
+        assert close(after, "one-key", all=True).json()["complete"]
+        soon(lambda: held(after) == 0)
+        assert fills(after) == 70
     finally:
         after.bridge.stop()
