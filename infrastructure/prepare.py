@@ -185,3 +185,10 @@ def carry_out(transport: Transport, text: str) -> Iterator[StepReport]:
             hint="the login needs root, or sudo without a password",
             code="prepare-failed",
         )
+    if status not in (0, 1):  # the script's own: done, or some step failed
+        raise GangwayError(
+            f"the preparation of {transport.name} broke off after {seen} steps (exit status"
+            f" {status})",
+            hint="short of memory, or a reboot? prepare again goes on from there",
+            code="prepare-failed",
+        )

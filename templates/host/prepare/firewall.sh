@@ -91,6 +91,15 @@ firewall_ssh_ports() {
         grep -x '[1-9][0-9]*' | sort -un | tr '\n' ' ' | sed 's/ $//'
 }
 
+# Both chains are passed: other programs may have put tables of their own in place of these.
+firewall_in_force() {
+    for pair in INPUT:GANGWAY-INPUT DOCKER-USER:GANGWAY-DOCKER; do
+        iptables -w -S "${pair%%:*}" 2>/dev/null | grep -q -- "-j ${pair##*:}" && continue
+        echo "its rules are not in force (${pair%%:*})"
+        return 1
+    done
+}
+
 firewall_check() {
     [ "$FIREWALL" = 1 ] || { echo "switched off in the configuration"; return 0; }
     FIREWALL_SSH_PORTS=$(firewall_ssh_ports)
@@ -99,7 +108,7 @@ firewall_check() {
     firewall_unit | same "$FIREWALL_UNIT" || { echo "not run at boot"; return 1; }
     systemctl is-enabled --quiet gangway-firewall || { echo "not run at boot"; return 1; }
     verified=$(systemd-analyze verify "$FIREWALL_UNIT" 2>&1) || { echo "systemd would not take its unit: $verified"; return 1; }
-    iptables -w -S DOCKER-USER 2>/dev/null | grep -q GANGWAY-DOCKER || { echo "its rules are not in force"; return 1; }
+    firewall_in_force
 }
 
 firewall_apply() {

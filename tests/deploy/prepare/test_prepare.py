@@ -93,6 +93,50 @@ def test_a_step_is_done_once_and_then_found_done(tmp_path: Path) -> None:
 
 
 @root_only
+@pytest.mark.parametrize(
+    ("within", "closed"),
+    [
+        (("prod/lock",), True),
+        ((".ssh/authorized_keys",), False),
+        (("prod/lock", "containerd/bin"), False),
+    ],
+)
+def test_a_folder_of_others_is_not_closed_to_them(
+    tmp_path: Path, within: tuple[str, ...], closed: bool
+) -> None:
+    """`folder: /opt` or `/home/ubuntu`: its owner could not log in any more."""
+    folder = tmp_path / "home"
+    for name in within:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    folder.chmod(0o755)
+    wanted = HostSettings(swap_mb=0, folder=str(folder))
+    with LocalTransport() as transport:
+        (report,) = carry_out(transport, script(wanted, steps=("folder",)))
+    assert report.state == ("changed" if closed else "ok"), report
+    assert (folder.stat().st_mode & 0o777) == (0o700 if closed else 0o755)
+    assert ("others use it" in report.detail) is not closed
+
+
+@root_only
+@pytest.mark.parametrize("folder", [Path.home(), Path("/srv"), Path("/opt")])
+def test_a_home_and_the_systems_own_folders_are_others(folder: Path) -> None:
+    wanted = HostSettings(swap_mb=0, folder=str(folder), owner="nobody")
+    with LocalTransport() as transport:
+        (report,) = carry_out(transport, script(wanted, dry_run=True, steps=("folder",)))
+    assert (report.state, "others use it" in report.detail) == ("ok", True), report
+
+
+def test_a_preparation_that_breaks_off_is_none() -> None:
+    """Short of memory, a machine may kill its shell: the steps that were not reached are not done."""
+    text = script(SETTINGS, dry_run=True, steps=("swap", "kernel"))
+    text = text.replace("    step kernel\n", "    kill -9 $$\n")
+    with LocalTransport() as transport, pytest.raises(GangwayError, match="broke off") as caught:
+        list(carry_out(transport, text))
+    assert caught.value.code == "prepare-failed"
+
+
+@root_only
 def test_a_failed_step_is_told_and_the_others_still_run(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -207,6 +251,22 @@ def test_a_port_that_is_open_for_another_file_stays_open(tmp_path: Path) -> None
     program.unlink()  # the way to forget them
     shell('firewall_program | put "$FIREWALL_PROGRAM" 755', **of_program(program))
     assert 'PORTS="80 443"\n' in program.read_text()
+
+
+@pytest.mark.parametrize(
+    ("chains", "missing"),
+    [("INPUT DOCKER-USER", ""), ("INPUT", "DOCKER-USER"), ("DOCKER-USER", "INPUT")],
+)
+def test_a_firewall_of_which_a_part_is_gone_is_not_in_force(chains: str, missing: str) -> None:
+    """Another program's `iptables-restore` takes the rules of a whole table away."""
+    played = """
+        iptables() {
+            case " $CHAINS " in *" $3 "*) echo "-A $3 -i eth0 -j GANGWAY-${3%%-*}" ;; esac
+        }
+        firewall_in_force
+    """
+    found = shell(played, CHAINS=chains)
+    assert (found.returncode, missing in found.stdout) == (int(bool(missing)), True), found
 
 
 def of_program(program: Path) -> dict[str, str]:
