@@ -217,13 +217,41 @@ def with_controller(target: Target, session: Session) -> Target:
     Raises:
         UsageError: the image has a controller that cannot be driven yet.
     """
+    image = target.stack.gateway.image
+    return _with(target, session.controller(image) or _named(image))
+
+
+def with_named_controller(current: Settings, target: Target) -> Target:
+    """The same where no host is asked: as the image's name tells, which is said."""
+    from infrastructure.errors import Problem
+
+    if not undecided(target):
+        return target
+    found = _with(target, _named(target.stack.gateway.image))
+    controller = found.stack.gateway.controller
+    current.out.warn(
+        Problem(
+            f"{target.name}: no host is asked what the gateway's image logs in with; by its name it"
+            f" is {controller}",
+            target.place("gateway", "image"),
+            f"gateway.controller: {controller} says so for good, or name the other one: each reads"
+            " passwords in its own way",
+        )
+    )
+    return found
+
+
+def _named(image: str) -> str:
+    from infrastructure.runtime.containers import IBC, IBG_CONTROLLER
+
+    return IBG_CONTROLLER if IBG_CONTROLLER in image else IBC
+
+
+def _with(target: Target, found: str) -> Target:
     from infrastructure.errors import UsageError
-    from infrastructure.runtime.containers import IBC, IBCONTROLLER, IBG_CONTROLLER
+    from infrastructure.runtime.containers import IBCONTROLLER
 
     gateway = target.stack.gateway
-    found = session.controller(gateway.image)
-    if found is None:
-        found = IBG_CONTROLLER if IBG_CONTROLLER in gateway.image else IBC
     if found == IBCONTROLLER:
         raise UsageError(
             f"the image {gateway.image} logs in with ibcontroller, which cannot be driven yet",

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bridge.restart_calendar import RestartCalendar
-from infrastructure.cli import status_view
+from infrastructure.cli import main, status_view
 from infrastructure.cli.host import decided, undecided, with_controller
 from infrastructure.cli.settings import Settings
 from infrastructure.errors import ConfigError, UsageError
@@ -83,6 +83,32 @@ def test_auto_is_what_the_host_says(make: Callable[..., Target]) -> None:
     assert asked(named, None) == "ibg-controller"
     with pytest.raises(UsageError, match="ibcontroller"):
         asked(target, "ibcontroller")
+
+
+@pytest.mark.parametrize("shape", ["release", "kubernetes"])
+def test_where_no_host_is_asked_the_images_name_tells(
+    make: Callable[..., Target],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    shape: str,
+) -> None:
+    """As a deploy would decide: a password that is escaped for the other one is a refused login."""
+    word = {"file": "word"}
+    make(gateway={"image": "registry.example/ibg-controller:1", "password": word})
+    (tmp_path / "word").write_bytes(rb"pa\ss")
+    (tmp_path / "word").chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["render", "--format", shape, "--out", "out"])
+    told = capfd.readouterr().err
+    assert ended.value.code in (0, None), told
+    assert "by its name it is ibg-controller" in told
+    (found,) = (tmp_path / "out").rglob("tws-password")
+    assert found.read_bytes() == rb"pa\ss"
+    assert any(
+        b"USE_IBG_CONTROLLER" in path.read_bytes() for path in (tmp_path / "out").rglob("*.yaml")
+    )
 
 
 def test_ibcontroller_is_refused_with_the_reason(make: Callable[..., Target]) -> None:

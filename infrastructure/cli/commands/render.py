@@ -52,6 +52,7 @@ def render(
       ./deploy.py render --out /tmp/release --no-secrets
       ./deploy.py render --format kubernetes --out cluster
     """
+    from infrastructure.cli.host import with_named_controller
     from infrastructure.config import secrets
     from infrastructure.errors import UsageError
     from infrastructure.render import release
@@ -67,7 +68,7 @@ def render(
         raise UsageError(
             "--expose and --bridge-image are for --format kubernetes", hint="leave them out"
         )
-    target = current.target()
+    target = with_named_controller(current, current.target())
     if no_secrets or out is None:
         values = dict.fromkeys(secrets.needed(target), LEFT_OUT)
     else:
@@ -115,12 +116,13 @@ def _kubernetes(
     expose: Exposure | None,
     image: str | None,
 ) -> None:
+    from infrastructure.cli.host import with_named_controller
     from infrastructure.config import secrets
     from infrastructure.errors import Problem
     from infrastructure.render.kubernetes import manifests, pinned
 
     files: dict[str, RenderedFile] = {}
-    chosen = _targets(current)
+    chosen = [with_named_controller(current, target) for target in _targets(current)]
     for target in chosen:
         wanted = secrets_too and out is not None
         values = secrets.resolve(target) if wanted else None

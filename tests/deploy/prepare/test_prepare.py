@@ -128,7 +128,7 @@ def test_a_home_and_the_systems_own_folders_are_others(folder: Path) -> None:
 
 
 def test_a_preparation_that_breaks_off_is_none() -> None:
-    """Short of memory, a machine may kill its shell: the steps that were not reached are not done."""
+    """A machine short of memory may kill its shell: what was not reached is not done."""
     text = script(SETTINGS, dry_run=True, steps=("swap", "kernel"))
     text = text.replace("    step kernel\n", "    kill -9 $$\n")
     with LocalTransport() as transport, pytest.raises(GangwayError, match="broke off") as caught:
