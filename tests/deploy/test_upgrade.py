@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 import pytest
+import typer
 
 from infrastructure.apply.protocol.documents import ImageState, Newer
-from infrastructure.cli.commands.upgrade import is_newer, line
+from infrastructure.apply.session import Outcome
+from infrastructure.cli import host, main
+from infrastructure.cli.commands import upgrade
+from infrastructure.cli.commands.upgrade import beside, is_newer, line
+from infrastructure.plan.compute import Change, Plan, compute
+from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.runtime.compose import repository_of
+from tests.deploy.conftest import rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from infrastructure.config import Target
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -45,6 +62,83 @@ def test_the_lines() -> None:
     assert line(newer(OLD, "", why="denied")) == (
         "gateway: the registry does not tell about g:stable: denied"
     )
+
+
+def test_what_comes_along_with_a_newer_image_is_said() -> None:
+    """`upgrade gateway` makes the container of stack.yaml as it is now: another user, live even."""
+    changes = (
+        Change("gateway", "update", "image g:1 -> g:2, environment TRADING_MODE TWS_USERID"),
+        Change("caddy", "update", "image c:1 -> c:2"),
+        Change("portal", "restart", "it is exited (exit code 1)"),
+        Change("bridge", "update", "bridge/rules.json changed"),
+        Change("bot", "unchanged", "it is as configured, running"),
+    )
+    also, others = beside(Plan("new", "old", changes), {"gateway", "caddy", "portal"})
+    assert also == {"gateway": "environment TRADING_MODE TWS_USERID"}
+    assert others == ["bridge"]
+
+
+@pytest.mark.parametrize("service", ["gateway", "caddy"])
+def test_it_asks_before_stack_yaml_comes_along(
+    make: Callable[..., Target],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    service: str,
+) -> None:
+    """The other user's logins ask for no approval, so nothing else would stop it."""
+    quiet = {"two_factor": {"asked": False}}
+    before = rendered(make(gateway=quiet))
+    (tmp_path / "word").write_text("word")
+    (tmp_path / "word").chmod(0o600)
+    after = make(gateway=quiet | {"username": "bob", "password": {"file": "word"}})
+    release = rendered(after)
+    observed = Observed(
+        before.id,
+        {
+            one.path: ObservedFile(one.digest, None if one.secret else one.content)
+            for one in before.files
+        },
+        {
+            one.name: ObservedService(one.name, "running", "healthy", one.image, hash=one.hash)
+            for one in before.services
+        },
+    )
+    image = ImageState(f"{service}:1", "id", NEW, "1.1", "2026-01-03")
+    done: list[str] = []
+
+    def apply(*_: object, **__: object) -> Outcome:
+        done.append("applied")
+        return Outcome("new", healthy=True, restored=False, seconds=1.0)
+
+    session = SimpleNamespace(
+        newer=lambda _: [Newer(service, ImageState(f"{service}:1", "old", OLD), image)],
+        fetch=lambda *_: image,
+        apply=apply,
+    )
+    plan = compute(after, release, observed)
+
+    @contextmanager
+    def planned(*_: object, **__: object) -> Iterator[object]:
+        yield SimpleNamespace(
+            target=after, session=session, release=release, observed=observed, plan=plan
+        )
+
+    def refused(*_: object, **__: object) -> None:
+        raise typer.Abort
+
+    monkeypatch.setattr(host, "planned", planned)
+    monkeypatch.setattr(upgrade, "confirm", refused)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["upgrade", service])
+    told = capfd.readouterr().err
+    if service == "gateway":
+        assert (ended.value.code, done) == (130, []), told
+        assert "otherwise than at the last up: environment TWS_USERID" in told
+    else:
+        assert (ended.value.code, done) == (0, ["applied"]), told
+        assert "left alone, although changed: gateway (./deploy.py plan)" in told
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,13 @@ from infrastructure.cli.commands.completion import services
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from infrastructure.apply.protocol.documents import ImageState, Newer
     from infrastructure.apply.session import Session
     from infrastructure.cli.host import Planned
     from infrastructure.config import Target
+    from infrastructure.plan.compute import Plan
 
 UPGRADED = ("gateway", "caddy", "portal")
 """Services whose images come from a registry; the bridge is built from this checkout."""
@@ -216,10 +219,15 @@ def _take(
         name: f"a newer image: {image.version or image.name} ({_mark(image)})"
         for name, image in fetched.items()
     }
+    also, others = beside(found.plan, fetched)
+    for name, what in also.items():
+        causes[name] += f"; and what is otherwise than at the last up: {what}"
     plan = upgraded(found.target, found.release, found.observed, causes)
     for text in lines(plan, diffs=current.verbose):
         current.out.say(text)
-    if plan.forecast.expected:
+    if others:
+        current.out.say(f"left alone, although changed: {', '.join(others)} (./deploy.py plan)")
+    if plan.forecast.expected or also:
         confirm(current, yes=yes)
     with failing(current, document):
         outcome = found.session.apply(
@@ -231,6 +239,24 @@ def _take(
         )
     current.out.document({**document, **ending(outcome)})
     current.out.say(closing(plan, outcome))
+
+
+def beside(plan: Plan, taken: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """What comes along with a newer image, by service, and the services that are left alone.
+
+    A container is made from stack.yaml as it is now: another user or mode would come unsaid.
+    """
+    also, others = {}, []
+    for change in plan.changes:
+        if change.action == "unchanged":
+            continue
+        if change.service not in taken:
+            others.append(change.service)
+            continue
+        found = [one for one in change.cause.split(", ") if not one.startswith("image ")]
+        if change.action == "update" and found:
+            also[change.service] = ", ".join(found)
+    return also, others
 
 
 def _fetched(current: Settings, session: Session, one: Newer) -> ImageState:
