@@ -383,7 +383,8 @@ class Session:
         """
         owner = None if self._sandbox else CONTAINER_UID
         with _when_interrupted("nothing was put back"):
-            self._exchange.send(requests.RestoreRequest(len(content), owner))
+            request = requests.RestoreRequest(len(content), owner, target=self._target.name)
+            self._exchange.send(request)
             self._exchange.pour("the backup", io.BytesIO(content), len(content))
         with _when_interrupted(*GOES_ON_RESTORING):
             return self._exchange.until(events.Restored, WORK_WITHIN)
@@ -425,7 +426,9 @@ class Session:
     def restore_from(self, repository: documents.RepositoryPart, snapshot: str) -> events.Restored:
         """Puts a backup of a repository back; raises as `restore`."""
         owner = None if self._sandbox else CONTAINER_UID
-        request = requests.RestoreRequest(0, owner, repository=repository, snapshot=snapshot)
+        request = requests.RestoreRequest(
+            0, owner, repository=repository, snapshot=snapshot, target=self._target.name
+        )
         self._exchange.send(request)
         with _when_interrupted(*GOES_ON_RESTORING):
             return self._exchange.until(events.Restored, WORK_WITHIN)

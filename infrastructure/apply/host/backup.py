@@ -271,6 +271,17 @@ def reached(copy: Path) -> dict[str, int]:
     return found
 
 
+def _identity(copy: Path) -> str:
+    """The name of a journal, which its copies share; empty where it has none."""
+    with (
+        contextlib.closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as one,
+        contextlib.suppress(sqlite3.OperationalError, ValueError, TypeError, AttributeError),
+    ):
+        row = one.execute("SELECT value FROM meta WHERE name = 'journal_identity'").fetchone()
+        return str(json.loads(row[0]).get("name", ""))
+    return ""
+
+
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -317,6 +328,8 @@ def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> even
             manifest = _unpacked(archive, fresh)
         if request.running:
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
+        if request.target not in ("", manifest["target"]):
+            _require_related(data / JOURNAL, fresh / "data" / JOURNAL, manifest["target"])
         _require_older(data / JOURNAL, reached(fresh / "data" / JOURNAL))
         _require_movable(data)
         aside = _swap(store.base, fresh / "data", request.owner)
@@ -417,6 +430,29 @@ def _require_inside(name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or parts[0] not in FOLDERS or {"..", "/"} & set(parts):
         raise HostFailure("backup-damaged", f"a name in the backup leads elsewhere: {name[:80]!r}")
+
+
+def _require_related(present: Path, restored: Path, other: str) -> None:
+    """A journal that is no copy of another target's is not lost to it: rows compare nothing here.
+
+    What cannot be read is left to whoever compares them.
+    """
+    own = ""
+    if present.exists():
+        with (
+            contextlib.suppress(OSError, sqlite3.DatabaseError),
+            tempfile.TemporaryDirectory(prefix=".look-", dir=present.parents[2]) as scratch,
+        ):
+            copy = Path(scratch) / present.name
+            _copied(present.parents[1], JOURNAL, copy)
+            own = _identity(copy)
+    if own and own != _identity(restored):
+        raise HostFailure(
+            "backup-of-another",
+            f"the backup is of target {other}, and the journal here is of another stack",
+            "is it the right --target? Move data/bridge aside yourself if that journal may be"
+            " forgotten",
+        )
 
 
 def _require_older(present: Path, wanted: dict[str, int]) -> None:

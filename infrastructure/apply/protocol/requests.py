@@ -222,6 +222,7 @@ class RestoreRequest(Request):
     """Puts a backup back, whose `size` bytes follow; `owner`: of its files (None: ours).
 
     With a `repository` nothing follows: `snapshot` (`latest`, or an id) is taken from there.
+    `target`: what it is put back for.
     """
 
     size: int
@@ -229,6 +230,7 @@ class RestoreRequest(Request):
     running: bool = False
     repository: Optional[RepositoryPart] = None
     snapshot: str = "latest"
+    target: str = ""
 
 
 class KeepBackupsRequest(Request):

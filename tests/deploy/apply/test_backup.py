@@ -173,6 +173,37 @@ def test_a_journal_that_knows_more_is_not_lost(store: Store) -> None:
     assert path.read_bytes().startswith(b"SQLite format 3\0\xff")
 
 
+def named(path: Path, name: str) -> None:
+    """The journal's identity, as the bridge writes it (`bridge.store.identity`)."""
+    with closing(sqlite3.connect(path)) as one, one:
+        one.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
+        text = json.dumps({"name": name, "file": [1, 2]})
+        one.execute("INSERT OR REPLACE INTO meta VALUES ('journal_identity', ?)", (text,))
+
+
+def test_another_targets_backup_takes_no_journals_place(store: Store) -> None:
+    """The paper stack's has more rows than the live one's, and knows none of its orders."""
+    named(journal(store, 9), "of prod")
+    content = taken(store)
+
+    def onto(target: str, there: Store) -> events.Restored:
+        request = requests.RestoreRequest(len(content), target=target)
+        return backup.put_back(there, Kept(content), request)
+
+    live = Store(str(store.base.parent / "live"))
+    own = journal(live, 2)
+    named(own, "of live")
+    with pytest.raises(HostFailure, match="is of target prod") as refused:
+        onto("live", live)
+    assert refused.value.code == "backup-of-another"
+    assert backup.counted(own)["orders"] == 2
+    assert not list(live.base.rglob("before-*"))
+    fresh = Store(str(store.base.parent / "new"))
+    assert onto("new", fresh).target == "prod"
+    assert onto("new", fresh).target == "prod", "once more: it is the same journal"
+    onto("prod", live)  # the same target's, however its journal was named
+
+
 def test_while_it_runs_nothing_is_put_back(store: Store) -> None:
     journal(store, 1)
     with pytest.raises(HostFailure, match="runs here"):
