@@ -59,6 +59,7 @@ class Played:
         self.there: list[str] = []
         self.ended = Schedules(None, weekly=False)
         self.mark = "left"
+        self.trusted: set[tuple[str, str | None]] = set()
 
     def note(self, step: str) -> Any:
         if step == self.fails_later and step in self.steps:
@@ -68,8 +69,9 @@ class Played:
             raise self.fails[step]
 
     @contextmanager
-    def connected(self, _: Any, target: Target) -> Iterator[Any]:
+    def connected(self, current: Any, target: Target) -> Iterator[Any]:
         at = target.stack.host.address
+        self.trusted.add((at, current.trust_host_key))
         yield SimpleNamespace(
             open=lambda *_, lock=False: self._open(at, lock),
             begin=lambda *, lock=False: self.note(f"begin {at}" + " locked" * lock),
@@ -127,6 +129,16 @@ def test_one_gateway_at_a_time_and_the_old_one_gets_a_halt(
     assert run("--to", f"me@{NEW}") == 0
     assert played.steps == [*STEPS, *RETIRED]
     assert "journal accept" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_key_that_is_trusted_is_the_new_machines(played: Played, away: bool) -> None:
+    """The old one has another: it would be refused as one that somebody has exchanged."""
+    mark = f"SHA256:{'a' * 43}"
+    if away:  # it is told by another connection
+        played.fails[RETIRED[0]] = HostUnreachable("gone")
+    assert run("--to", f"me@{NEW}", "--trust-host-key", mark) == 0
+    assert played.trusted == {(NEW, mark), (OLD, None)}
 
 
 def test_a_login_that_waits_is_no_failure(played: Played) -> None:

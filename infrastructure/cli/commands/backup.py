@@ -284,14 +284,16 @@ def move(
             raise UsageError(f"a stack of this name runs on {to} already")
         there = decided(current, there, new)
     rendered = release(there, secrets)
-    with held(current, target) as (old, rest):  # its lock, too: nobody starts it meanwhile
+    # --trust-host-key is for the new machine: the old one's key is known, and is another.
+    known = dataclasses.replace(current, trust_host_key=None)
+    with held(known, target) as (old, rest):  # its lock, too: nobody starts it meanwhile
         old.open(lock=True)
         current.out.say("a first copy, for trial, while it runs")
         old.backup()
         found, waiting = _carry(current, old, rest, _Moved(there, rendered, to, wait))
         current.out.say(f"it runs on {to} now" if waiting is None else f"it starts on {to} now")
         rest()
-        ended = _retired(current, target, old, to)
+        ended = _retired(known, target, old, to)
     _tell(current, found, ended)
     current.out.say(_to_write(target.stack.host, there.stack.host, to))
     for line in _to_begin(ended):
