@@ -264,6 +264,7 @@ def move(
     Examples:
       ./deploy.py move --to ubuntu@203.0.113.9
     """
+    from infrastructure.cli import whereabouts
     from infrastructure.cli.host import connected, decided, held
     from infrastructure.config.secrets import resolve
     from infrastructure.errors import UsageError
@@ -291,6 +292,7 @@ def move(
         current.out.say("a first copy, for trial, while it runs")
         old.backup()
         found, waiting = _carry(current, old, rest, _Moved(there, rendered, to, wait))
+        whereabouts.note(there)
         current.out.say(f"it runs on {to} now" if waiting is None else f"it starts on {to} now")
         rest()
         ended = _retired(known, target, old, to)

@@ -21,6 +21,7 @@ def down(
     Examples:
       ./deploy.py down
     """
+    from infrastructure.cli import whereabouts
     from infrastructure.cli.host import connected
 
     current = settings(context)
@@ -31,6 +32,7 @@ def down(
     with connected(current, target) as session:
         session.open(lock=True)
         release = session.down()
+    whereabouts.forget(target)
     gone = ""
     if target.stack.runtime == "sandbox":
         from infrastructure.config import sandbox

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli import several
+from infrastructure.cli import several, whereabouts
 from infrastructure.cli.app import Wait, Yes, confirm
 from infrastructure.cli.commands.completion import services
 from infrastructure.cli.settings import Settings, settings
@@ -80,9 +80,15 @@ def up(
             sandbox.keep(found.target)
         gate = checks_alone(found.target, only, found.observed) if only else None
         show(current, found, plan)
-        with failing(current, {**plan.as_json(), "release": found.observed.release}):
+        left = whereabouts.left_behind(found.target) if plan.previous is None else None
+        if left is not None:
+            current.out.warn(left)
+        with (
+            failing(current, {**plan.as_json(), "release": found.observed.release}),
+            noting(found.target),
+        ):
             if plan.changed:
-                if worth_asking(plan):
+                if worth_asking(plan) or left is not None:
                     confirm(current, yes=yes)
                 outcome = found.session.apply(plan, found.release, wait=wait, gate=gate)
             else:
@@ -164,6 +170,19 @@ def failing(current: Settings, document: dict[str, Any]) -> Iterator[None]:
         current.out.document({**document, **ending(error)})
         error.reported = True
         raise
+
+
+@contextmanager
+def noting(target: Target) -> Iterator[None]:
+    """What the block has started is known to run there, also while its login waits."""
+    from infrastructure.errors import WaitingForPerson
+
+    try:
+        yield
+    except WaitingForPerson:
+        whereabouts.note(target)
+        raise
+    whereabouts.note(target)
 
 
 def ailing(outcome: Outcome) -> list[str]:
