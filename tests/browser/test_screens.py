@@ -107,7 +107,55 @@ def test_all_scripts_are_asked_for_at_once(page: Page) -> None:
         "(links) => links.map((link) => link.getAttribute('href'))"
     )
     scripts = {f"page/{name}" for name in assets() if name.endswith(".js")}
-    assert {*asked, "page/main.js"} == scripts
+    assert {*asked, "page/main.js", "page/begin.js"} == scripts
+
+
+@pytest.mark.parametrize("name", ["main.js", "format.js"])
+def test_a_script_that_does_not_arrive_is_asked_for_again(
+    browser: Browser, sandbox: Sandbox, name: str
+) -> None:
+    """One that is missing stops all of them, and a page without its form tells nobody why."""
+    missing = browser.new_page()
+    refused = 0
+
+    def refuse(route: Route) -> None:
+        nonlocal refused
+        refused += 1
+        route.abort() if refused == 1 else route.continue_()
+
+    missing.route(f"**/page/{name}", refuse)
+    missing.goto(sandbox.address)
+    missing.get_by_label("API key").wait_for()
+    assert refused == 2
+    assert missing.evaluate("sessionStorage.length") == 0
+    assert missing.locator("#loading").count() == 0
+    missing.close()
+
+
+def test_a_page_without_its_scripts_says_so(browser: Browser, sandbox: Sandbox) -> None:
+    missing = browser.new_page()
+    loads = 0
+
+    def refuse(route: Route) -> None:
+        nonlocal loads
+        loads += 1
+        route.abort()
+
+    missing.route("**/page/stream.js", refuse)
+    missing.add_init_script(
+        "sessionStorage.getItem('gangway-loads') ?? sessionStorage.setItem('gangway-loads', 2)"
+    )
+    missing.goto(sandbox.address)
+    expect(missing.get_by_role("link", name="load it again")).to_be_visible()
+    missing.wait_for_timeout(
+        9_000
+    )  # the third and last of its own accord comes after eight seconds
+    expect(missing.get_by_role("link", name="load it again")).to_be_visible()
+    assert loads <= 4, "a preload and a script, twice"
+    missing.unroute_all()
+    missing.get_by_role("link", name="load it again").click()
+    missing.get_by_label("API key").wait_for()
+    missing.close()
 
 
 # --- in at most four steps, by keyboard alone ----------------------------------------------------

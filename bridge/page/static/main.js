@@ -329,3 +329,5 @@ if (kept) signIn(kept).catch((problem) => {
   else { key.use(kept); showStatus(kept); } // the bridge is away: the stream finds it again
 });
 else signOut("", true);
+find("loading").remove();
+window.dispatchEvent(new Event("gangway-started"));
