@@ -272,8 +272,11 @@ async def test_a_test_waits_for_no_service_that_hangs(
     async with asyncio.timeout(20):
         while len(seconds) < 2:
             await asyncio.sleep(0.01)
-    assert seconds[0] == 60
-    assert seconds[1] <= 30, "and Caddy waits for 35"
+    shorter, longer = sorted(
+        seconds
+    )  # which of them comes first is decided by the threads that read addresses
+    assert shorter <= 30, "and Caddy waits for 35"
+    assert longer == 60
     monkeypatch.setattr("bridge.alerts.service.TEST_SECONDS", 0.0)
     with pytest.raises(WorkerError, match="2 other messages"):
         await alerts.test()
