@@ -31,13 +31,30 @@ screen() {
 
 # --- a window's keys -------------------------------------------------------------------------------
 
+press() { printf "\\4\\$1\\0\\0\\0\\0\\x$2\\x$3" >&"$out"; }
+
 key() {
-    printf "\\4\\1\\0\\0\\0\\0\\x$1\\x$2" >&"$out"
-    printf "\\4\\0\\0\\0\\0\\0\\x$1\\x$2" >&"$out"
+    press 1 "$1" "$2"
+    press 0 "$1" "$2"
+}
+
+# What is in the field already is selected, so that the first key replaces it: half of another code, a
+# person's.
+select_all() {
+    press 1 ff e3
+    key 00 61
+    press 0 ff e3
+}
+
+# Whether all keys have been pressed: x11vnc takes one message after another, so its answer for one
+# pixel comes after them, however slow the machine is.
+all_pressed() {
+    printf '\3\0\0\0\0\0\0\1\0\1' >&"$out"
+    [ -n "$(timeout 15 head -c 1 <&"$in" | od -An -v -tu1)" ]
 }
 
 type_line() {
-    local text letter in out
+    local text letter in out pressed=0
     local -a length
     IFS= read -r text || [ -n "$text" ] || return 1
     [[ $text =~ ^[0-9A-Za-z]{1,64}$ ]] || return 1
@@ -50,16 +67,17 @@ type_line() {
     read -r -a length < <(timeout 5 head -c 24 <&"$in" | tail -c 2 | od -An -v -tu1)
     [ "${#length[@]}" = 2 ] || return 1
     timeout 5 head -c $((length[0] * 256 + length[1])) <&"$in" >/dev/null
+    select_all
     while [ -n "$text" ]; do
         printf -v letter '%02x' "'${text:0:1}"
         key 00 "$letter"
         text=${text:1}
     done
     key ff 0d
-    sleep 1 >/dev/null 2>&1 # x11vnc has to come round to them before it is left
+    all_pressed || pressed=1
     exec {in}<&- {out}>&- {VNC[0]}<&- {VNC[1]}>&-
     wait "$VNC_PID" 2>/dev/null
-    return 0
+    return "$pressed"
 }
 
 # --- a code of the seed (RFC 6238) -------------------------------------------------------------------
@@ -128,10 +146,13 @@ keep_used() {
         { mkdir -p "$spare" && printf '%s\n' "$1" >"$spare_used"; } 2>/dev/null
 }
 
-# Takes what the login's recorder has written down: whether a code is asked for, and since when.
+# Takes what the login's recorder has written down: whether a code is asked for, and since when; and when
+# the controller ends the gateway, because a login takes too long.
 take() {
     local at=$1
     case $2 in
+    ends-soon) [[ ${3:-} =~ ^[0-9]{1,4}$ ]] && ends=$((at + $3)) ;;
+    launch | attempt | exit | stopped | held | authenticated) ends="" ;;&
     by-push) kind=push ;;
     by-code) kind=code ;;
     code) asked=$at ;;
@@ -144,15 +165,15 @@ take() {
 }
 
 watch() {
-    local asked="" kind="" typed=0 at event counter last said="" now parent=$PPID line feed
-    while read -r at event _; do take "$at" "$event"; done < <(cat "$facts" "$spare_facts" 2>/dev/null | sort -s -n -k1,1)
+    local asked="" kind="" ends="" typed=0 at event more counter last said="" now parent=$PPID line feed
+    while read -r at event more; do take "$at" "$event" "$more"; done < <(cat "$facts" "$spare_facts" 2>/dev/null | sort -s -n -k1,1)
     asked=""
     mkdir -p "$spare" 2>/dev/null
     exec {feed}< <(exec tail -q -n 0 -s 0.3 -F --pid="$parent" "$facts" "$spare_facts" 2>/dev/null)
     while [ -d "/proc/$parent" ]; do
         if read -r -t 1 line <&"$feed"; then
-            read -r at event _ <<<"$line"
-            take "$at" "$event"
+            read -r at event more <<<"$line"
+            take "$at" "$event" "$more"
             continue
         fi
         printf -v now '%(%s)T' -1
@@ -162,6 +183,8 @@ watch() {
             said=$asked
             continue
         fi
+        # A code for a gateway that is just being ended would be lost, and counted.
+        [ -n "$ends" ] && ((now > ends - leaves && now < ends + leaves)) && continue
         counter=$((now / 30))
         last_used "$counter"
         ((counter > last && 30 - now % 30 >= leaves)) || continue

@@ -101,7 +101,7 @@ final class Login {
 
     private void answer(Scenario.Step step) {
         switch (step.name()) {
-            case "twofa", "unanswered", "device", "code", "totp", "card", "frame" -> secondFactor(step);
+            case "twofa", "unanswered", "device", "code", "halfcode", "totp", "card", "frame" -> secondFactor(step);
             case "slow" -> gateway.after(1000L * step.number(1), this::passwordTaken);
             case "silent" -> gateway.after(1000L * step.number(60), () -> {
                 launcher.unanswered();
@@ -179,7 +179,7 @@ final class Login {
     private void secondFactor(Scenario.Step step) {
         launcher.opened("PWD", true, false, switch (step.name()) {
             case "card" -> "[Security Card]";
-            case "code", "totp" -> "[Mobile Authenticator app]";
+            case "code", "halfcode", "totp" -> "[Mobile Authenticator app]";
             case "device" -> "[IB Key][Mobile Authenticator app]";
             default -> "[IB Key]";
         });
@@ -193,7 +193,7 @@ final class Login {
                     push(step, heart);
                 }
             }));
-            case "code", "totp", "card" -> code(step, heart);
+            case "code", "halfcode", "totp", "card" -> code(step, heart);
             case "frame" -> {
                 splash.setVisible(false);
                 gateway.main().setVisible(false);
@@ -206,7 +206,8 @@ final class Login {
     }
 
     private void code(Scenario.Step step, TimerTask heart) {
-        dialog = Windows.code(step.name().equals("card"), typed -> {
+        String there = step.name().equals("halfcode") ? "98" : "";
+        dialog = Windows.code(step.name().equals("card"), there, typed -> {
             boolean right = codes.right(step, typed);
             scenario.record("code", right ? "right" : "wrong");
             if (right) {

@@ -152,8 +152,8 @@ final class Windows {
      * A code to type instead of a push. Titles: IBC's SecondFactorAuthenticationDialogHandler, which also
      * knows "Security Code Card Authentication"; the field and its label are invented.
      */
-    static JDialog code(boolean card, Consumer<String> typed) {
-        JTextField field = new JTextField(8);
+    static JDialog code(boolean card, String there, Consumer<String> typed) {
+        JTextField field = new JTextField(there, 8);
         field.getAccessibleContext().setAccessibleName("Security Code");
         JPanel body = row(new JLabel(card ? "Enter the values of your card" : "Enter your security code"), field);
         JDialog dialog = message(card ? "Security Code Card Authentication" : "Second Factor Authentication", body,
