@@ -16,13 +16,14 @@ allowed), the gateway is about to restart, or the journal cannot be written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
 import structlog
 from msgspec import Struct, structs
 
+from bridge.account.held_before import HeldBefore
 from bridge.clock import Clock, settle
 from bridge.errors import BridgeError
 from bridge.model import OrderStatus, Position
@@ -92,6 +93,8 @@ class Circumstances(Struct, frozen=True):
     condition: JournalCondition
     restarts: RestartCalendar
     guard_seconds: float
+    late: Callable[[], tuple[HeldBefore, ...]] = tuple
+    """What was held before a login, and may only not be listed again yet."""
 
 
 class PositionManager:
@@ -531,13 +534,18 @@ class PositionManager:
         """
         memory, now = self._memory(place, holding), self._clock.now()
         if memory is None:
-            if self._stop_of_earlier(place, holding) is not None:
+            if self._stop_of_earlier(place, holding) is not None or self._may_be_a_leg(holding):
                 return True
             first = structs.replace(remembered(holding, now), wording=self._wordings[place[0]])
             self._journal.note(place, first)
             asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
             return True
         return _settles(memory, now)
+
+    def _may_be_a_leg(self, holding: Holding) -> bool:
+        """Whether a login lists it before something else that it may have been opened with."""
+        late = {(each.account, each.symbol) for each in self._given.late()}
+        return any((holding.account, leg.contract.symbol) in late for leg in holding.legs)
 
     def _stop_of_earlier(self, place: Place, holding: Holding) -> str | None:
         """Why a position that was opened again is not judged yet, if that is why."""

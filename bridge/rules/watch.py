@@ -127,9 +127,9 @@ class HoldingWatch(LineWatcher):
         """Whether a holding that is not held may only not be listed yet.
 
         So it is for a while after each login, unless this connection has listed it before, or lists
-        another size of what it is made of.
+        all that it is made of in another size.
         """
-        listed = any(place in self._known_sizes for place in places_of_key(key))
+        listed = all(place in self._known_sizes for place in places_of_key(key))
         if key in self._listed_here or listed:
             return False
         since = self._ready_at

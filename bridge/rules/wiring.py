@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from bridge.account.service import AccountService
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
 from bridge.auditing import Auditor
@@ -55,6 +56,7 @@ def install(services: Services) -> None:
             condition=services.journal,
             restarts=environment.restarts,
             guard_seconds=load_limits(environment.trading_file).restart_guard_seconds,
+            late=services[AccountService].late if AccountService in services else tuple,
         )
     )
     journal.order_changed.listen(lambda _: manager.look_again())

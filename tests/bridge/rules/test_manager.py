@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from bridge.account.held_before import HeldBefore
 from bridge.clock import SystemClock, settle
 from bridge.errors import BridgeError
 from bridge.rules.evaluation import Guard, Market, Memory, remembered
@@ -148,6 +149,7 @@ class Stand:
         self.clock = HandClock()
         self.watch = PlayedWatch((holding,), price)
         self.lost: BridgeError | None = None
+        self.late: tuple[HeldBefore, ...] = ()
         heard = SimpleNamespace(listen=lambda _: None)
         names = ("ready", "position", "execution", "order_status")
         gateway = SimpleNamespace(
@@ -155,11 +157,12 @@ class Stand:
             events=SimpleNamespace(**dict.fromkeys(names, heard)),
         )
         restarts = SimpleNamespace(seconds_left=lambda _: None, active=lambda _: None)
-        given = {
+        given: dict[str, Any] = {
             "database": None, "gateway": gateway, "clock": self.clock, "watch": self.watch,
             "orders": SimpleNamespace(refused=lambda *_, **__: ""), "restarts": restarts,
             "halt": SimpleNamespace(halt=None),
             "condition": SimpleNamespace(writable=True), "guard_seconds": 120.0,
+            "late": lambda: self.late,
         }  # fmt: skip
         self.manager = PositionManager(Circumstances(**cast("Any", given)))
         self.journal, self.closes, self.stops = PlayedJournal(), PlayedCloses(), PlayedStops()
@@ -218,6 +221,29 @@ async def test_what_may_not_be_listed_yet_is_not_forgotten() -> None:
     stand.manager.look_again()
     await stand.turn()
     assert (stand.journal.memories, stand.stops.taken_away) == ({}, {place})
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_may_be_a_leg_of_something_that_is_not_listed_yet_waits_for_it(
+    known: bool,
+) -> None:
+    stand = Stand(rules(STOP | {"protect": "broker"}), only(stock(100)), 90.0)
+    place = ("r0", stand.holding.key)
+    late = HeldBefore(account="DU1", con_id=2, symbol="AAPL", sec_type="OPT", quantity=-1)
+    stand.late = (late,)
+    if known:  # by itself, from before the login
+        stand.remembers()
+    for _ in range(3):
+        await stand.turn(4)
+    assert (place in stand.journal.memories, bool(stand.closes.begun)) == (known, known)
+    assert (stand.stops.wanted == {place}) is known
+    stand.closes.begun.clear()
+    others = {"account": "DU2"}, {"symbol": "SPY"}
+    stand.late = tuple(structs.replace(late, **each) for each in others)
+    await stand.turn()
+    await stand.turn(4)
+    await stand.turn()
+    assert stand.closes.begun
 
 
 @pytest.mark.parametrize("opened", [None, NOON - timedelta(days=9)])

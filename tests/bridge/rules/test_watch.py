@@ -231,6 +231,16 @@ async def test_a_gateway_that_has_just_logged_in_may_not_list_all_positions_yet(
     assert not any(map(stand.watch_.may_come_yet, keys))
 
 
+async def test_a_combination_may_come_yet_until_all_its_legs_are_listed() -> None:
+    sold, bought = option(-1, 250, 11), option(1, 150, 12, strike=480.0)
+    stand, key = Stand(sold), "DU1/11:-1/12:+1"
+    await _logged_in_anew(stand)
+    assert stand.watch_.may_come_yet(key)
+    stand.held[12] = bought
+    await stand.watch_.look(ALL)
+    assert not stand.watch_.may_come_yet(key)
+
+
 async def test_what_this_connection_has_listed_is_gone_when_it_is_listed_no_more() -> None:
     stand = Stand(stock(100))
     await _logged_in_anew(stand)
