@@ -62,13 +62,20 @@ def chosen(current: Settings, every: bool) -> list[str]:
         raise UsageError("--all and --target: one of the two", hint="leave --target out")
     from infrastructure.config import DEFAULT_FILE, load_all
 
-    known = [target.name for target in load_all(current.config or DEFAULT_FILE)]
+    found = load_all(current.config or DEFAULT_FILE)
+    known = [target.name for target in found]
     wanted = known if every else [name.strip() for name in named if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(
             f"there is no target '{unknown[0]}'",
             hint=f"there are {', '.join(known)}",
             code="unknown-target",
+        )
+    hosts = {one.stack.host.address.lower() for one in found if one.name in wanted}
+    if current.trust_host_key and len(hosts) > 1:  # each other one would be called exchanged
+        raise UsageError(
+            "--trust-host-key is the key of one host, and these targets have several",
+            hint="--target with the one that it is of; or host.trust_host_key in stack.yaml",
         )
     return list(dict.fromkeys(wanted))
 

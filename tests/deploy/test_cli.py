@@ -539,6 +539,16 @@ def test_render_writes_what_is_pushed(gangway: Gangway, tmp_path: Path) -> None:
     assert not (tmp_path / "bare" / "secrets").exists()
 
 
+def test_manifests_of_every_target_come_with_their_warnings(
+    gangway: Gangway, tmp_path: Path
+) -> None:
+    """As for a host: without --target they were read and not told."""
+    (tmp_path / "stack.yaml").write_text(GOOD.replace("alice", "alice, existing_session: manual"))
+    done = gangway("render", "--format", "kubernetes", "--no-secrets")
+    assert done.returncode == 0, done.stderr
+    assert "existing_session: manual hangs" in done.stderr
+
+
 def test_secrets_from_stdin_file_and_command(gangway: Gangway, tmp_path: Path) -> None:
     (tmp_path / "stack.yaml").write_text(
         GOOD.replace("alice", "alice, password: {command: printf 'from a command'}")

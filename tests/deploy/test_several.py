@@ -142,6 +142,10 @@ def test_when_one_cannot_be_planned_nothing_is_changed_anywhere(run: Any) -> Non
         (("up", "--all", "--target", "a"), "--all and --target: one of the two"),
         (("plan", "--target", "a,x"), "there is no target 'x'"),
         (("status", "--all", "--watch"), "--watch looks at one target"),
+        (
+            ("plan", "--all", "--trust-host-key", f"SHA256:{'a' * 43}"),
+            "--trust-host-key is the key of one host",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_begins(run: Any, words: Any, said: str) -> None:
@@ -158,6 +162,12 @@ def test_two_of_the_same_user_are_not_started_together(run: Any) -> None:
     assert "a and c log in as the same user" in err
     assert run(plays, "up", "--target", "a,b", "--yes")[0] == 0
     assert run(plays, "status", "--all")[0] == 0
+
+
+def test_stacks_of_one_host_share_its_key(run: Any) -> None:
+    one = {"host": "me@vm.example.org"}
+    words = ("plan", "--all", "--trust-host-key", f"SHA256:{'a' * 43}")
+    assert run({"a": one, "b": one}, *words)[0] == 0
 
 
 def test_one_target_alone_stays_as_it_was(run: Any) -> None:

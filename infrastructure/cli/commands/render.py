@@ -152,8 +152,11 @@ def _targets(current: Settings) -> Sequence[Target]:
     if current.target_name is None and Path(current.config or "stack.yaml").exists():
         from infrastructure.config import load_all
 
-        found = load_all(current.config or "stack.yaml")
-        return [target for target in found if target.stack.runtime == "compose"] or found[:1]
+        every = load_all(current.config or "stack.yaml")
+        found = [one for one in every if one.stack.runtime == "compose"] or every[:1]
+        for warning in (each for target in found for each in target.warnings):
+            current.out.warn(warning)
+        return found
     return [current.target()]
 
 
