@@ -73,6 +73,7 @@ def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
             "oomKills": host["oomKills"],
         },
         "backup": facts.backup,
+        **({"movedTo": facts.moved} if facts.moved else {}),
         "certificate": _certificate(facts.certificate) if facts.certificate else None,
         "lastDisconnect": {
             "at": bridge.get("lastDisconnectAt"),
@@ -145,6 +146,9 @@ def _login_words(login: dict[str, Any], *, named: bool) -> str:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
+    if not found["services"] and found.get("movedTo"):
+        to = found["movedTo"]
+        return [f"{found['target']}: was moved to {to}; change the host in stack.yaml"]
     if not found["services"]:
         return [f"{found['target']}: nothing is deployed"]
     word = "healthy" if found["healthy"] else "NOT healthy"

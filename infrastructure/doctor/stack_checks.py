@@ -87,6 +87,10 @@ def drift(evidence: Evidence) -> Iterator[Finding]:
     """The release that serves, services that differ, a deploy that did not end."""
     if evidence.facts is None or evidence.observed is None:
         return
+    if to := evidence.facts.moved:  # `up` is refused here
+        text = f"the stack was moved to {to}"
+        yield Finding("release", "fail", text, "change the host in stack.yaml")
+        return
     if evidence.facts.pending:
         yield Finding("release", "fail", "an earlier deploy did not end", "./deploy.py up ends it")
     if evidence.observed.release is None:

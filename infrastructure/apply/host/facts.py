@@ -46,6 +46,7 @@ def collect(store: Store, runtime: Runtime, checks: documents.Checks) -> events.
         releases=store.kept(),
         fills=fills(store.base),
         backup=scheduled.facts(store.base),
+        moved=store.moved(),
     )
 
 

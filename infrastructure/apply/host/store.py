@@ -333,16 +333,22 @@ class Store:
         with self._writing():
             write_whole(self.base / MOVED, json.dumps({"to": to, "at": stamp}))
 
-    def require_here(self) -> None:
-        """HostFailure where the stack was moved away: a second gateway would take its session."""
+    def moved(self) -> str:
+        """Which machine the stack was moved to, and when; empty: it was not."""
         path = self.base / MOVED
         if not path.exists():
-            return
+            return ""
         found = _object(path)
-        to, at = found.get("to", "another machine"), found.get("at", "an unknown time")
+        return f"{found.get('to', 'another machine')} at {found.get('at', 'an unknown time')}"
+
+    def require_here(self) -> None:
+        """HostFailure where the stack was moved away: a second gateway would take its session."""
+        path, to = self.base / MOVED, self.moved()
+        if not to:
+            return
         raise HostFailure(
             "moved-away",
-            f"the stack was moved to {to} at {at}: a second gateway here would take its session",
+            f"the stack was moved to {to}: a second gateway here would take its session",
             f"change the host in stack.yaml; or, once nothing runs there, remove {path} on the"
             " host, then the same again",
         )

@@ -312,7 +312,8 @@ class Cancelled(Event):
 class Facts(Event):
     """All that the host knows; `certificate`: Caddy's, DER in base64.
 
-    `fills`: folders that may fill the disk, and their size in KB.
+    `fills`: folders that may fill the disk, and their size in KB. `moved`: where the stack runs
+    now, and since when, if it was moved away.
     """
 
     host: HostFacts
@@ -325,3 +326,4 @@ class Facts(Event):
     releases: list[str]
     fills: dict[str, int] = field(default_factory=dict)
     backup: Optional[BackupFacts] = None
+    moved: str = ""

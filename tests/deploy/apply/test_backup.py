@@ -151,7 +151,9 @@ def test_put_back_by_its_owner_alone_and_the_old_aside(store: Store) -> None:
 def test_what_is_put_back_where_it_was_moved_away_from_is_here_again(store: Store) -> None:
     journal(store, 2)
     content = taken(store)
+    assert store.moved() == ""
     store.leave("me@new")
+    assert store.moved().startswith("me@new at 20")
     with pytest.raises(HostFailure, match="moved to me@new") as refused:
         store.require_here()
     assert refused.value.code == "moved-away"

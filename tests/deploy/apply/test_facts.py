@@ -234,7 +234,9 @@ def test_a_gateway_that_runs(tmp_path: Path) -> None:
         {"rss": 7, "line": "Xvfb :1"},
     ]
     checks: Any = {"gateway": {"jvm": ["-Xmx512m", "-Xss1m"]}}
+    store.leave("me@new")
     found = facts.collect(store, runtime, checks)
+    assert found.moved == store.moved() != ""
     assert found.gateway == {
         "browser": ["libatk-bridge-2.0.so.0", "libasound.so.2"],
         "flags": ["-Xmx512m", "-XX:+UseSerialGC"],

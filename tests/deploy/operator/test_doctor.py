@@ -21,13 +21,14 @@ from infrastructure.apply.host.facts import size
 from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
 from infrastructure.cli.settings import Settings
+from infrastructure.cli.status_view import lines as lines_of_status
 from infrastructure.config import Target, secrets
 from infrastructure.config.sandbox import sandbox as make_target
 from infrastructure.doctor.evidence import Evidence, Finding, where, write_bundle
 from infrastructure.doctor.host_checks import reach
 from infrastructure.doctor.redaction import Redactor, masked, redactor
 from infrastructure.doctor.stack_checks import _login as login_finding
-from infrastructure.doctor.stack_checks import certificate
+from infrastructure.doctor.stack_checks import certificate, drift
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.observed import Observed
 
@@ -304,6 +305,19 @@ def test_http_is_told_from_the_tws_api(make: Callable[..., Target]) -> None:
     shown = told(host="me@vm", gateway={"publish_api": "127.0.0.1:4002"})
     assert shown.startswith("HTTP is spoken at https://vm alone; 127.0.0.1:4002 on the host is")
     assert "tunnel api" in told(host="me@vm")
+
+
+def test_a_stack_that_was_moved_away_is_told_where_it_is() -> None:
+    """`up` is refused here: it is no advice."""
+    facts = Facts(**copy.deepcopy(GOOD))
+    facts.moved = "me@new at 2026-02-13 14:30 UTC"
+    (found,) = drift(Evidence(facts=facts, observed=Observed("a1")))
+    assert (found.state, found.text) == ("fail", f"the stack was moved to {facts.moved}")
+    assert "stack.yaml" in found.mend
+    status = {"target": "prod", "services": [], "movedTo": facts.moved}
+    assert lines_of_status(status) == [
+        f"prod: was moved to {facts.moved}; change the host in stack.yaml"
+    ]
 
 
 def test_what_fills_the_disk_is_named() -> None:
