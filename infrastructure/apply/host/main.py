@@ -305,7 +305,7 @@ class Program:
         if gateway is not None:
             from infrastructure.apply.host import parking
 
-            ends: documents.Check = {"ends": request.ends}
+            ends: documents.Check = {"ends": self._noted_gateway().get("ends", request.ends)}
             self._wire.attempt(
                 "the gateway is only stopped",
                 lambda: parking.end(self._runtime, self._wire, gateway, ends, keep=False),
@@ -317,6 +317,12 @@ class Program:
             entry = {"command": "down", "release": release, "result": "down", "by": request.by}
             self._wire.attempt("it is not in the history", lambda: self._store.record(**entry))
         return events.Ended(release)
+
+    def _noted_gateway(self) -> documents.Check:
+        """The gateway's check as it was deployed: stack.yaml may say another mode since."""
+        checks = self._store.noted(self._store.current() or "").get("checks", {})
+        found: documents.Check = checks.get("gateway", {})
+        return found
 
     def _history(self, _: requests.HistoryRequest) -> Answer:
         return events.History(self._store.ledger(), self._store.current())
@@ -341,6 +347,10 @@ class Program:
 
     def _restart(self, request: requests.RestartRequest) -> Answer:
         self._wire.watch()
+        if request.service == "gateway" and (noted := self._noted_gateway()):
+            request.checks["gateway"] = noted
+            ports = [int(end.partition(" ")[0]) for end in noted.get("ends", {}).values()]
+            request.command_ports = ports or request.command_ports
         with _signals(self._wire):
             return self._operator.restart(request)
 

@@ -504,6 +504,30 @@ def test_down_ends_the_gateway_first_and_is_recorded(store: Store, ask: Ask) -> 
     assert len(store.ledger()) == 1, "of what was not there nothing is recorded"
 
 
+def test_a_gateway_ends_and_restarts_as_it_was_deployed(store: Store, ask: Ask) -> None:
+    """Not as stack.yaml says since: the paper session would be killed instead of logged off."""
+
+    class Asked(Engine):
+        def soft_restart(self, container: Container, ports: Any) -> bool:
+            self._do(f"restart softly by {list(ports)}")
+            return True
+
+    gateway = {"ends": {"paper": "14004 STOP"}, "sessions": ["paper"]}
+    note = {"services": [], "checks": {"gateway": gateway}}
+    (store.release("r1") / "deploy.json").write_text(json.dumps(note))
+    logged_in = facts(a="launch password", b="parks", c="login")
+    runtime = Asked(Container(**GATEWAY))
+    runtime.facts_of_logins = logged_in
+    live: Any = {"ends": {"live": "14003 PAUSE"}, "sessions": ["live"]}
+    again = requests.RestartRequest("gateway", False, [14003], {"gateway": live}, 30, "me")
+    ask(runtime, again)
+    assert "restart softly by [14004]" in runtime.done
+    runtime = Asked(Container(**GATEWAY))
+    runtime.facts_of_logins = logged_in
+    ask(runtime, requests.DownRequest("me", live["ends"]))
+    assert runtime.done == ["park paper 14004 STOP", "down"]
+
+
 @pytest.mark.parametrize("what", ["end", "record"])
 def test_what_comes_after_the_outcome_does_not_hide_it(
     store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str
