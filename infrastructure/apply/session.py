@@ -551,6 +551,7 @@ class Session:
         request = requests.CancelAllRequest(
             str(target.base), target.project, stack.runtime, person(), RELAY_PORTS[stack.session]
         )
+        request.relays = {} if self._sandbox else dict(RELAY_PORTS)
         if self._sandbox:
             request.tws_address, request.tws_port = "127.0.0.1", stack.simulated.tws_port
         return self._exchange.ask(events.Cancelled, request)

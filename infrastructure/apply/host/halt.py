@@ -154,9 +154,17 @@ def cancel_all(
         if gateway is None or not gateway.addresses:
             raise _unreached("the gateway does not run")
         address = gateway.addresses[0]
-    found = global_cancel(address, request.tws_port)
+    found = global_cancel(address, _relay(store, request))
     _record(store, "halt", f"global cancel, {found.left} left open", request)
     return found
+
+
+def _relay(store: Store, request: CancelAllRequest) -> int:
+    """The port of the only session that was deployed: stack.yaml may say another mode since."""
+    with contextlib.suppress(LookupError, ValueError, TypeError):  # a note that is damaged
+        (only,) = store.noted(store.current() or "")["checks"]["gateway"]["sessions"]
+        return request.relays.get(only, request.tws_port)
+    return request.tws_port
 
 
 def global_cancel(address: str, port: int, seconds: float = GATEWAY_SECONDS) -> Cancelled:

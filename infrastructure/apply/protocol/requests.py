@@ -303,7 +303,8 @@ class ResumeRequest(Request):
 class CancelAllRequest(Request):
     """A global cancel straight at the gateway's API; its container is asked for no address given.
 
-    Needs no `OpenRequest`.
+    Needs no `OpenRequest`. `relays`: the port of each session, should another one than that of
+    `tws_port` be deployed.
     """
 
     base: str
@@ -312,6 +313,7 @@ class CancelAllRequest(Request):
     by: str
     tws_port: int
     tws_address: str = ""
+    relays: dict[str, int] = field(default_factory=dict)
 
 
 class CancelRequest(Request):

@@ -512,6 +512,29 @@ def cancelled(store: Store, port: int, address: str, runtime: FakeRuntime) -> ev
     return halt.cancel_all(store, request, lambda: runtime)
 
 
+@pytest.mark.parametrize("sessions", [["paper"], ["live", "paper"], [[]], 7, None])
+def test_the_cancel_goes_to_the_session_that_was_deployed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, sessions: Any
+) -> None:
+    """With another mode in stack.yaml, not deployed yet, nobody listens on that one's port."""
+    asked: list[int] = []
+
+    def told(address: str, port: int) -> events.Cancelled:
+        asked.append(port)
+        return events.Cancelled(0, [])
+
+    monkeypatch.setattr(halt, "global_cancel", told)
+    if sessions is not None:
+        note = {"services": [], "checks": {"gateway": {"sessions": sessions}}}
+        (store.release("r1") / "deploy.json").write_text(json.dumps(note))
+    relays = {"live": 4003, "paper": 4004}
+    request = requests.CancelAllRequest(
+        *(str(store.base), "p", "compose", "me", 4003, "127.0.0.1"), relays=relays
+    )
+    halt.cancel_all(store, request, FakeRuntime)
+    assert asked == [4004 if sessions == ["paper"] else 4003]
+
+
 def test_the_gateway_is_found_where_its_container_is(store: Store, clock: Clock) -> None:
     runtime = FakeRuntime(
         Container("gateway", "g", state="running", addresses=["127.0.0.1", "192.0.2.1"])
