@@ -526,6 +526,20 @@ def test_money_of_one_account_is_not_beside_another_ones(signed_in: Page, sandbo
     signed_in.unroute_all()
 
 
+def test_what_a_fresh_login_does_not_list_yet_is_not_nothing(
+    signed_in: Page, sandbox: Sandbox
+) -> None:
+    now = sandbox.get("/positions")["at"]
+    late = {"account": "DU1234567", "conId": 265598, "symbol": "AAPL", "since": now}
+    answer = {"positions": [], "at": now, "age": 0.1, "unconfirmed": [late]}
+    signed_in.route("**/positions", lambda route: route.fulfill(json=answer))
+    signed_in.reload()
+    expect(signed_in.locator("#money")).to_contain_text("Positions1 not listed yet")
+    go(signed_in, "positions")
+    expect(signed_in.locator("#positions")).to_contain_text("Not listed by the broker yet: AAPL")
+    signed_in.unroute_all()
+
+
 def test_availability_tells_its_parts_by_keyboard(signed_in: Page) -> None:
     signed_in.locator("#timeline-days").select_option("30")
     expect(signed_in.locator("#timeline svg")).to_have_attribute("aria-label", _says("30 days"))

@@ -8,7 +8,7 @@ import { drawFaults, noteState, plainly, prepareTour } from "./faults.js";
 import { forgetInstrument, prepareInstrument } from "./instrument.js";
 import { forgetOperate, loadOperate, prepareOperate, showOperate } from "./operate.js";
 import { prepareOrders, showOrders } from "./orders.js";
-import { forgetGreeks, loadGreeks, showPositions } from "./positions.js";
+import { forgetGreeks, loadGreeks, showPositions, unlisted } from "./positions.js";
 import { forgetRules, loadRules, prepareRules, showRules } from "./rules.js";
 import { OLD_AFTER, Stream } from "./stream.js";
 import { forgetTicket, prepareTicket, showUnanswered } from "./ticket.js";
@@ -20,7 +20,7 @@ const MONEY = 5_000;
 const BEATS = 60;
 const SCOPES = ["public", "history", "read", "trade", "admin"];
 const NOTHING = {
-  health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, account: null, pnl: null,
+  health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, unlisted: [], account: null, pnl: null,
   beats: [], sandbox: undefined, scope: "read", trading: false,
 };
 const known = { ...NOTHING };
@@ -128,7 +128,7 @@ async function refreshMoney() {
   const answer = await readMoney();
   if (!answer || by !== stream) return;
   const [positions, account, pnl] = answer;
-  Object.assign(known, { positions: positions?.positions ?? null, account, pnl });
+  Object.assign(known, { positions: positions?.positions ?? null, unlisted: unlisted(positions), account, pnl });
   if (screen === "positions") await loadPositions();
   if (by === stream) draw();
   if (screen !== "today") return;

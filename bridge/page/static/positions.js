@@ -52,14 +52,22 @@ const COLUMNS = [
   { name: "Greeks", read: greeks },
 ];
 
+// What is held, as far as is known, and the broker has not listed: it comes with the next rows or never.
+export function unlisted(answer) {
+  const listed = new Set((answer?.positions ?? []).map((row) => `${row.account} ${row.conId}`));
+  const missing = (answer?.unconfirmed ?? []).filter((each) => !listed.has(`${each.account} ${each.conId}`));
+  return [...new Set(missing.map((each) => each.symbol))];
+}
+
 export function showPositions(known) {
   const positions = grouped(known.positions ?? []);
-  const empty = known.positions ? "Nothing is held" : "Not known now";
+  const yetToCome = known.unlisted.length ? `Not listed by the broker yet: ${known.unlisted.join(", ")}` : "";
+  const empty = known.positions ? yetToCome || "Nothing is held" : "Not known now";
   table(find("positions"), { columns: COLUMNS, rows: positions, key: (row) => `${row.account} ${row.conId}`, empty });
   const underlyings = new Set(positions.map((row) => row.symbol)).size;
   const unsure = positions.filter((row) => row.confirmed === false).length;
   find("positions-sum").textContent = positions.length
-    ? `${positions.length} in ${underlyings} ${underlyings === 1 ? "underlying" : "underlyings"}${unsure ? `; ${unsure} not confirmed by the broker since the last fill` : ""}`
+    ? `${positions.length} in ${underlyings} ${underlyings === 1 ? "underlying" : "underlyings"}${unsure ? `; ${unsure} not confirmed by the broker since the last fill` : ""}${yetToCome ? `. ${yetToCome}` : ""}`
     : "";
   showMoney(known.account?.accounts ?? []);
 }

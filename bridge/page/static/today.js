@@ -38,8 +38,14 @@ async function marketHours() {
   return answer?.contracts?.[0] ?? null;
 }
 
+const held = (positions, unlisted) => {
+  if (!positions) return "not known";
+  const parts = [positions.length || !unlisted.length ? String(positions.length) : "", unlisted.length ? `${unlisted.length} not listed yet` : ""];
+  return parts.filter(Boolean).join("; ");
+};
+
 export function showToday(known, now) {
-  const { health, account, pnl, orders, executions, positions } = known;
+  const { health, account, pnl, orders, executions, positions, unlisted } = known;
   if (!health) return;
   facts(find("session"), [
     ["State", words(health.state), stateTone(health)],
@@ -56,7 +62,7 @@ export function showToday(known, now) {
     ["Net liquidation", money(worth?.netLiquidation, worth?.currency)],
     ["Profit and loss of the day", signed(day?.daily, worth?.currency), gain(day?.daily)],
     ["Unrealized", signed(day?.unrealized, worth?.currency), gain(day?.unrealized)],
-    ["Positions", positions ? String(positions.length) : "not known"],
+    ["Positions", held(positions, unlisted)],
     ["Open orders", String(orders.length)],
     ["Executions today", String(executions.length)],
   ]);
