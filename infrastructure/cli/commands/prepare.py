@@ -46,16 +46,16 @@ def prepare(
 
     current = settings(context)
     target = current.target()
-    wanted = host_settings(target, firewall=firewall)
-    if cloud_init:
-        current.out.data(document(wanted))
-        current.out.document({"cloudInit": document(wanted)})
-        return
     if target.stack.runtime == "sandbox":
         raise UsageError(
             "the sandbox needs no preparation",
             hint="./deploy.py up brings it up; name a real target with --target",
         )
+    wanted = host_settings(target, firewall=firewall)
+    if cloud_init:
+        current.out.data(document(wanted))
+        current.out.document({"cloudInit": document(wanted)})
+        return
     reports = _run(current, script(wanted, dry_run=dry_run), trust_host_key)
     current.out.document(
         {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infrastructure.cli import main
 from infrastructure.config import load
 from infrastructure.errors import GangwayError
 from infrastructure.prepare import (
@@ -186,6 +187,19 @@ def test_only_reports_are_read_from_the_output() -> None:
     assert parse(b'{"other": 1}\n') is None
     line = b'{"step": "swap", "title": "t", "state": "ok", "detail": ""}\n'
     assert parse(line) == StepReport("swap", "t", "ok", "")
+
+
+def test_of_the_sandbox_there_is_no_cloud_init(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without a stack.yaml it would close the machine's 80 and 443 for the sandbox's own ports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "sandbox"))
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", "--cloud-init"])
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert "the sandbox needs no preparation" in err
 
 
 def test_cloud_init_carries_the_same_script() -> None:
