@@ -128,6 +128,7 @@ def test_a_home_and_the_systems_own_folders_are_others(folder: Path) -> None:
     assert (report.state, "others use it" in report.detail) == ("ok", True), report
 
 
+@root_only
 def test_a_preparation_that_breaks_off_is_none() -> None:
     """A machine short of memory may kill its shell: what was not reached is not done."""
     text = script(SETTINGS, dry_run=True, steps=("swap", "kernel"))
