@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from tests.vm.recorded_disk import disk_missing
 # A first example may import half of the program, on a machine that does other things as well.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# A background job of a shell ignores Ctrl-C, and so would all that it starts: tests that press it
+# would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
