@@ -159,7 +159,9 @@ class PositionCloser:
             if late and not chosen:
                 raise PositionsMovingError(_NOT_LISTED)
             if not chosen and known is None and not request.everything:
-                raise NoPositionError(f"nothing is held of {request.named}")
+                chosen = self._being_opened(request)
+                if not chosen:
+                    raise NoPositionError(f"nothing is held of {request.named}")
             if request.limit_price is not None and len(chosen) + len(late) > 1:
                 raise _invalid("limitPrice", _ONE_PRICE)
             works = [partial(self._close, each, request, claim, caller) for each in chosen]
@@ -180,6 +182,19 @@ class PositionCloser:
         if not request.strategy:
             return [each for each in held if _is_chosen(each, request)]
         return [each for each in await self.history.holdings(held) if _is_named(each, request)]
+
+    def _being_opened(self, request: CloseRequest) -> list[Position]:
+        """What is named, not held, and may be held soon: an order of this bridge works there.
+
+        Whoever closes it wants none of it; "nothing is held" would be over by the next fill.
+        """
+        empty = {
+            (record.account, record.contract.con_id): Position(
+                account=record.account, contract=record.contract, quantity=0.0, average_cost=None
+            )
+            for record in self.standings.filling()
+        }
+        return [each for each in empty.values() if not request.strategy and _fits(each, request)]
 
     async def _close(
         self, chosen: Position | Holding, request: CloseRequest, claim: KeyRecord, caller: Caller
@@ -486,10 +501,12 @@ def _with_problem(shown: ClosedPosition, error: BridgeError) -> ClosedPosition:
 def _is_chosen(held: Position, request: CloseRequest) -> bool:
     """Whether all that the request says fits it."""
     some = request.con_id or request.symbol.strip() or request.all
-    return bool(
-        some
-        and held.quantity
-        and request.account in {"", held.account}
+    return bool(some and held.quantity and _fits(held, request))
+
+
+def _fits(held: Position, request: CloseRequest) -> bool:
+    return (
+        request.account in {"", held.account}
         and request.con_id in {0, held.contract.con_id}
         and _is_of(held.contract, request)
     )

@@ -106,6 +106,14 @@ class Standings:
         """What was held before a login, and may only not be listed again yet."""
         return () if self.accounts is None else self.accounts.late()
 
+    def filling(self) -> list[OrderRecord]:
+        """This bridge's orders of one instrument that fill by themselves, or may have filled."""
+        return [
+            each
+            for each in self.journal.open.values()
+            if not each.contract.legs and (each.state is State.UNKNOWN or not _waits(each))
+        ]
+
     async def _settled(self, places: frozenset[Place]) -> _Look:
         before: Standing | None = None
         stays = False

@@ -442,8 +442,12 @@ async def test_a_key_that_has_begun_to_close_may_find_nothing_left(tmp_path: Pat
         assert problem["code"] == "order-pending"
         broker.sizes[LOW] = 0
         assert await close(rig, con_id=LOW) == ClosedPositions(complete=True, positions=())
+        other = (await close(rig, "other-key", con_id=LOW)).positions[0].problem
+        assert other is not None
+        assert other["code"] == "orders-in-the-way"
+        assert other["orders"] == [problem["order"]["orderId"]]
         with pytest.raises(NoPositionError):
-            await close(rig, "other-key", con_id=LOW)
+            await close(rig, "other-key", con_id=HIGH)
 
 
 @pytest.mark.parametrize("fields", [{"all": True}, {"symbol": "AAPL"}])

@@ -164,6 +164,27 @@ def test_all_positions_are_closed_once(bridge: SimulatedBridge) -> None:
     assert close(bridge, all=True).json() == {"complete": True, "positions": []}
 
 
+def test_what_an_order_still_opens_is_not_said_to_be_gone(bridge: SimulatedBridge) -> None:
+    """Nothing is held, but would be by the next fill: whoever closes it is told, and can cancel."""
+    far = {"orderType": "LMT", "limitPrice": 1.0, "roundToTick": True}  # far below the market
+    entry = bridge.placed(symbol="AAPL", action="BUY", quantity=5, **far)
+    assert close(bridge, symbol="APPL").status_code == 404
+    assert close(bridge, all=True).json() == {"complete": True, "positions": []}
+    for named in ({"symbol": "AAPL"}, {"conId": entry["conId"]}):
+        told = close(bridge, "one-key" + str(named), **named).json()
+        (one,) = told["positions"]
+        assert (told["complete"], one["position"]) == (False, 0), told
+        assert one["problem"]["code"] == "orders-in-the-way"
+        assert entry["orderId"] in str(one["problem"])
+    gone = close(bridge, symbol="AAPL", cancelOrders=True).json()
+    assert (gone["complete"], gone["positions"][0]["cancelled"]) == (True, [entry["orderId"]])
+    soon(lambda: bridge.order(entry["orderId"])["status"] == "Cancelled")
+    assert close(bridge, "one-key" + str({"symbol": "AAPL"}), symbol="AAPL").status_code == 404
+    stop = bridge.placed(symbol="AAPL", action="SELL", quantity=5, orderType="STP", stopPrice=1.0)
+    assert close(bridge, symbol="AAPL").status_code == 404, stop  # opens nothing by itself
+    assert fills(bridge) == 0
+
+
 def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: SimulatedBridge) -> None:
     for _ in range(2):
         bridge.placed(symbol="AAPL", action="BUY", quantity=100, orderType="MKT")
