@@ -31,10 +31,14 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 
 def quick_target(port: int, **changes: object) -> Target:
-    """A target whose patience fits a test."""
+    """A target whose patience fits a test.
+
+    The gateway ignores a question within a second of its last answer: asked more often than that, a
+    session that nothing is sent to would say `stalled` now and then, and nothing would be wrong.
+    """
     values: dict[str, object] = {
         "port": port,
-        "heartbeat_interval": 0.6,
+        "heartbeat_interval": 1.1,
         "heartbeat_patience": 0.6,
         "backoff_first": 0.02,
         "backoff_cap": 0.1,

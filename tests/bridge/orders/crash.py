@@ -456,14 +456,20 @@ class Books:
         return found
 
     def _in_part(self, flow: Flow) -> list[str]:
-        """A group that a kill has cut: said that nothing of it works, when that is so."""
+        """A group that a kill has cut: said that nothing of it works, when that was so.
+
+        What was open when the client was told, and ended a moment later, is no difference.
+        """
         legs = [
             each for each in self.orders if flow.order_id in (each["orderId"], each["parentId"])
         ]
         over = {"Cancelled", "NotSent", "Rejected"}
         works = [each["orderRef"] for each in legs if each["status"] not in over or each["filled"]]
         said = str(flow.answer.get("nextStep")).startswith("Nothing of it has traded")
-        if legs and said is not bool(works):
+        entry = flow.answer["order"]
+        told = [entry, *entry["legs"]]
+        was_over = all(each["endedAt"] and not each["filled"] for each in told)
+        if legs and said is was_over and not (said and works):
             return []
         return [f"flow {flow.number} was told {flow.answer}, of it are there {works} of {legs}"]
 
