@@ -26,10 +26,127 @@ most=3 settles=5 leaves=10
 screen() {
     # Some versions of x11vnc do not end when they are left: its process group does.
     exec setsid bash -c 'DISPLAY=${DISPLAY:-:1} \
-        socat -T 40 STDIO EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"; kill -KILL 0' 2>/dev/null
+        socat -T 40 STDIO EXEC:"x11vnc -inetd -nopw -quiet -noshm -noxdamage -nosel -norc"; kill -KILL 0' 2>/dev/null
 }
 
+# --- the window that asks ---------------------------------------------------------------------------
+
+# Xvfb has no window manager: of two windows that open together either may keep the keys, and a code for
+# the other one is lost. So the one that asks is clicked where it has not got them, in a corner, where
+# nothing is. The X server tells whoever asks (X Window System Protocol, version 11; Xvfb runs with -ac).
+
+# Sets $told (its first 32 bytes) and $rest to the X server's answer to what was sent.
+answer() {
+    local -i more
+    told=() rest=()
+    read -r -a told < <(timeout 5 head -c 32 <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    [ "${told[0]:-}" = 1 ] || return 1
+    more=$((4 * (told[4] + 256 * told[5] + 65536 * told[6])))
+    ((more == 0)) || read -r -a rest < <(timeout 5 head -c "$more" <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    ((${#rest[@]} == more))
+}
+
+# Sets $id to the number in four bytes of $rest from $1, as it is sent.
+number_at() { printf -v id '\\x%02x' "${rest[@]:$1:4}"; }
+
+# Sets $left $top $right $bottom to where the window $id is shown.
+shown() {
+    printf "\\3\\0\\2\\0$id" >&"$to"
+    answer && [ "${told[26]}" = 2 ] || return 1
+    printf "\\x0e\\0\\2\\0$id" >&"$to"
+    answer || return 1
+    left=$((told[12] + 256 * told[13])) top=$((told[14] + 256 * told[15]))
+    ((left < 32768)) || left=$((left - 65536))
+    ((top < 32768)) || top=$((top - 65536))
+    right=$((left + told[16] + 256 * told[17])) bottom=$((top + told[18] + 256 * told[19]))
+}
+
+# Whether the window $id has the title of one that asks for a code.
+asks() {
+    local title="" length
+    printf "\\x14\\0\\6\\0$id\\x27\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\x20\\0\\0\\0" >&"$to"
+    answer || return 1
+    length=$((told[16] + 256 * told[17]))
+    ((length > 0)) || return 1
+    printf -v title '\\x%02x' "${rest[@]:0:length}"
+    printf -v title '%b' "$title"
+    [ "$title" = "Second Factor Authentication" ] || [ "$title" = "Security Code Card Authentication" ]
+}
+
+# Whether one of the windows in $above is in front of the point $1 $2, or it is off the screen.
+covered() {
+    local at
+    (($1 >= 0 && $2 >= 0)) || return 0
+    for ((at = 0; at < ${#above[@]}; at += 4)); do
+        (($1 < above[at] || $2 < above[at + 1] || $1 >= above[at + 2] || $2 >= above[at + 3])) || return 0
+    done
+    return 1
+}
+
+# Opens the X server, and sets $id to the root of its first screen.
+open_display() {
+    local display=${DISPLAY:-:1}
+    display=${display#*:}
+    coproc X11 { exec socat -T 20 STDIO "UNIX-CONNECT:/tmp/.X11-unix/X${display%%.*}" 2>/dev/null; }
+    exec {from}<&"${X11[0]}" {to}>&"${X11[1]}"
+    printf 'l\0\x0b\0\0\0\0\0\0\0\0\0' >&"$to"
+    read -r -a told < <(timeout 5 head -c 8 <&"$from" | od -An -v -tu1)
+    [ "${told[0]:-}" = 1 ] || return 1
+    read -r -a rest < <(timeout 5 head -c $((4 * (told[6] + 256 * told[7]))) <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    ((${#rest[@]} > 32)) || return 1
+    number_at $((32 + (rest[16] + 3) / 4 * 4 + 8 * rest[21]))
+}
+
+# Prints a corner of the window that asks for a code, one that no other window covers, and the window.
+corner() (
+    above=()
+    open_display || exit 1
+    printf "\\x0f\\0\\2\\0$id" >&"$to"
+    answer || exit 1
+    children=("${rest[@]}")
+    for ((at = ${#children[@]} - 4; at >= 0; at -= 4)); do # from the front
+        rest=("${children[@]}")
+        number_at "$at"
+        shown || continue
+        if ! asks; then
+            above+=("$left" "$top" "$right" "$bottom")
+            continue
+        fi
+        for x in $((left + 2)) $((right - 3)); do
+            for y in $((top + 2)) $((bottom - 3)); do
+                covered "$x" "$y" || { echo "$x $y $id"; exit; }
+            done
+        done
+    done
+    exit 1
+)
+
+# Whether the window $1 has the keys, or a part of it.
+has_keys() (
+    open_display || exit 1
+    printf '\x2b\0\1\0' >&"$to"
+    answer || exit 1
+    printf -v id '\\x%02x' "${told[@]:8:4}"
+    while [ "$id" != "$1" ]; do # its parents, up to the root
+        printf "\\x0f\\0\\2\\0$id" >&"$to"
+        answer || exit 1
+        printf -v id '\\x%02x' "${told[@]:12:4}"
+    done
+) 2>/dev/null
+
 # --- a window's keys -------------------------------------------------------------------------------
+
+# Gives the window $3 the keys by a click at $1 $2; the gateway hands them over when it gets to it.
+click() {
+    local at tries
+    ! has_keys "$3" || return 0
+    printf -v at '\\x%02x' $(($1 / 256)) $(($1 % 256)) $(($2 / 256)) $(($2 % 256))
+    printf "\\5\\1$at\\5\\0$at" >&"$out"
+    for ((tries = 0; tries < 40; tries++)); do
+        sleep 0.25
+        ! has_keys "$3" || break
+    done
+}
 
 press() { printf "\\4\\$1\\0\\0\\0\\0\\x$2\\x$3" >&"$out"; }
 
@@ -50,23 +167,26 @@ select_all() {
 # pixel comes after them, however slow the machine is.
 all_pressed() {
     printf '\3\0\0\0\0\0\0\1\0\1' >&"$out"
-    [ -n "$(timeout 15 head -c 1 <&"$in" | od -An -v -tu1)" ]
+    [ "$(timeout 15 head -c "$pixel" <&"$in" | wc -c)" = "$pixel" ]
 }
 
 type_line() {
-    local text letter in out pressed=0
-    local -a length
+    local text letter in out pixel pressed=0
+    local -a screen place
     IFS= read -r text || [ -n "$text" ] || return 1
     [[ $text =~ ^[0-9A-Za-z]{1,64}$ ]] || return 1
+    read -r -a place < <(corner)
     coproc VNC { screen; }
     exec {in}<&"${VNC[0]}" {out}>&"${VNC[1]}"
     [ "$(timeout 15 head -c 12 <&"$in" | head -c 4)" = "RFB " ] || return 1
     printf 'RFB 003.003\n' >&"$out"
     [ "$(timeout 5 head -c 4 <&"$in" | od -An -v -tu1 | tr -d ' ')" = 0001 ] || return 1 # without a password
     printf '\1' >&"$out"
-    read -r -a length < <(timeout 5 head -c 24 <&"$in" | tail -c 2 | od -An -v -tu1)
-    [ "${#length[@]}" = 2 ] || return 1
-    timeout 5 head -c $((length[0] * 256 + length[1])) <&"$in" >/dev/null
+    read -r -a screen < <(timeout 5 head -c 24 <&"$in" | od -An -v -tu1 | tr '\n' ' ')
+    [ "${#screen[@]}" = 24 ] || return 1
+    pixel=$((16 + screen[4] / 8)) # a message of one pixel: 4 bytes, 12 of its place, its bits
+    timeout 5 head -c $((screen[22] * 256 + screen[23])) <&"$in" >/dev/null # the screen's name
+    [ "${#place[@]}" != 3 ] || click "${place[@]}"
     select_all
     while [ -n "$text" ]; do
         printf -v letter '%02x' "'${text:0:1}"

@@ -16,7 +16,7 @@ from tests.sandbox.stack import PROJECT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a fresh account"),
     pytest.mark.skipif(not shutil.which("setpriv"), reason="util-linux's setpriv is missing"),
     pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="not a checkout"),

@@ -430,6 +430,7 @@ async def test_a_probe_looks_more_often_until_the_journal_is_mended(tmp_path: Pa
 
     async with opened(tmp_path, FakeBroker()) as rig:
         heal, clock = refuse(rig, sqlite3.SQLITE_FULL), Noting()
+        await eventually(lambda: looked(rig))
         with pytest.raises(EndedError):
             await rig.services[Probe].run(clock)
         assert clock.pauses == [0.5, 0.5, 2.0, 2.0]

@@ -89,6 +89,7 @@ class Session:
     def environment(self) -> dict[str, str]:
         own = {
             "PATH": os.environ["PATH"],
+            "GANGWAY_SPARE_PATH": str(self.home / "memory"),
             "HOME": str(self.home),
             "DISPLAY": self.display,
             "TWS_PATH": str(self.home / "Jts"),
@@ -213,10 +214,17 @@ class Session:
         file = self.tws / "launcher.log"
         return file.read_text() if file.exists() else ""
 
+    def seen(self) -> str:
+        """What a failure is looked into with: the log's end, the recorder's facts, IBKR's side."""
+        facts = self.home / "state" / f"login-{self.variables['TRADING_MODE']}"
+        noted = facts.read_text() if facts.exists() else ""
+        own = [line for line in self.log.splitlines() if line.startswith("gangway: ")]
+        return f"{self.log[-4000:]}\n{noted[-4000:]}\n{own}\n{self.record()}"
+
     def until(self, true: Callable[[], bool], why: str, seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < deadline, f"{why}\n{self.log[-4000:]}\n{self.record()}"
+            assert time.monotonic() < deadline, f"{why}\n{self.seen()}"
             time.sleep(0.05)
 
     def wait_for(self, words: str, times: int = 1, seconds: float = 40) -> str:

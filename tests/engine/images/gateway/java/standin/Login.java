@@ -101,7 +101,7 @@ final class Login {
 
     private void answer(Scenario.Step step) {
         switch (step.name()) {
-            case "twofa", "unanswered", "device", "code", "halfcode", "totp", "card", "frame" -> secondFactor(step);
+            case "twofa", "unanswered", "device", "code", "halfcode", "unfocused", "totp", "card", "frame" -> secondFactor(step);
             case "slow" -> gateway.after(1000L * step.number(1), this::passwordTaken);
             case "silent" -> gateway.after(1000L * step.number(60), () -> {
                 launcher.unanswered();
@@ -179,7 +179,7 @@ final class Login {
     private void secondFactor(Scenario.Step step) {
         launcher.opened("PWD", true, false, switch (step.name()) {
             case "card" -> "[Security Card]";
-            case "code", "halfcode", "totp" -> "[Mobile Authenticator app]";
+            case "code", "halfcode", "unfocused", "totp" -> "[Mobile Authenticator app]";
             case "device" -> "[IB Key][Mobile Authenticator app]";
             default -> "[IB Key]";
         });
@@ -193,7 +193,7 @@ final class Login {
                     push(step, heart);
                 }
             }));
-            case "code", "halfcode", "totp", "card" -> code(step, heart);
+            case "code", "halfcode", "unfocused", "totp", "card" -> code(step, heart);
             case "frame" -> {
                 splash.setVisible(false);
                 gateway.main().setVisible(false);
@@ -216,6 +216,12 @@ final class Login {
                 code(step, heart);
             }
         });
+        if (step.name().equals("unfocused")) { // two windows that open together: the other one keeps the keys
+            gateway.after(300, () -> {
+                splash.toFront();
+                splash.requestFocus();
+            });
+        }
     }
 
     private void push(Scenario.Step step, TimerTask heart) {

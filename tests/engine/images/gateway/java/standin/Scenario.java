@@ -27,7 +27,8 @@ import java.util.regex.Pattern;
  * Steps: {@code ok}; {@code slow-N} (after N s); {@code twofa} or {@code twofa-N} (a push, approved
  * after N s); {@code unanswered-N} (the dialog closes after N s); {@code frame-N} (the push asked for
  * inside the login frame); {@code device} (a list first, then a push) or {@code device-N};
- * {@code code-DIGITS}, {@code totp-SEED} (a code to type), {@code halfcode-DIGITS} (somebody has begun to type another); {@code card-DIGITS};
+ * {@code code-DIGITS}, {@code totp-SEED} (a code to type), {@code halfcode-DIGITS} (somebody has begun to type another),
+ * {@code unfocused-DIGITS} (another window has the keys); {@code card-DIGITS};
  * {@code refused} (password or token), {@code failed}, {@code error}, {@code unreachable}, {@code passkey},
  * {@code multiple}, {@code locked-SECONDS}, {@code silent-N} (no answer for N s), {@code taken},
  * {@code takentwice}, {@code messages}, {@code expired}, {@code blocked} (a window nobody knows),
@@ -37,7 +38,7 @@ import java.util.regex.Pattern;
 final class Scenario {
     private static final Pattern STEP = Pattern.compile("([a-z]+)(?:-([A-Za-z0-9]+))?");
     private static final List<String> NAMES = List.of("ok", "slow", "twofa", "unanswered", "frame", "device", "code",
-        "halfcode", "totp", "card", "refused", "failed", "error", "unreachable", "passkey", "multiple", "locked", "silent",
+        "halfcode", "unfocused", "totp", "card", "refused", "failed", "error", "unreachable", "passkey", "multiple", "locked", "silent",
         "taken", "takentwice", "messages", "expired", "blocked", "crash", "nodialog", "entry", "tokenrefused",
         "tokenfailed", "tokenunreachable");
 
