@@ -279,7 +279,8 @@ class Login:
         self._fresh = True
 
     def _on_start(self, argument: str) -> None:
-        if not self._fresh:
+        waits = self._next_launch > self._at  # so it is of the attempt before, and comes late
+        if not self._fresh and not waits:
             self._on_launch("")
 
     def _on_token(self, _: str) -> None:

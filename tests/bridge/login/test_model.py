@@ -617,6 +617,16 @@ def test_what_the_log_says_late_does_not_take_the_next_attempt_back(late: str) -
     assert login.shown()["retryAt"] is None, "of the attempt after it"
 
 
+def test_all_that_the_log_says_of_an_attempt_may_come_after_the_next_pause() -> None:
+    """The reader of the log is a whole attempt behind: it is one attempt, and the pause stays."""
+    said = ["start", "attempt", "failed", "exit 0"]
+    lines = "".join(f"176374081{second} {each}\n" for second, each in enumerate(said, 1))
+    login = replay(f"1763740800 launch password\n1763740811 pause 49\n{lines}")
+    assert (login.state, login.retry_at, login.launches) == ("waiting-broker", 1763740860, 1)
+    login.note("start", 1763740860)
+    assert (login.state, login.retry_at, login.launches) == ("starting", None, 2)
+
+
 def test_a_broker_that_names_a_later_moment_is_believed() -> None:
     login = replay("1763740800 attempt\n1763740811 pause 49\n1763740812 throttled 900\n")
     assert login.retry_at == 1763741712
