@@ -35,19 +35,30 @@ screen() {
 # the other one is lost. So the one that asks is clicked where it has not got them, in a corner, where
 # nothing is. The X server tells whoever asks (X Window System Protocol, version 11; Xvfb runs with -ac).
 
+# Sets the array $2 to the next $1 bytes of what can be read from $3, as numbers.
+receive() {
+    read -r -a "$2" < <(timeout 5 head -c "$1" <&"$3" | od -An -v -tu1 | tr '\n' ' ')
+}
+
 # Sets $told (its first 32 bytes) and $rest to the X server's answer to what was sent.
 answer() {
     local -i more
     told=() rest=()
-    read -r -a told < <(timeout 5 head -c 32 <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    receive 32 told "$from"
     [ "${told[0]:-}" = 1 ] || return 1
     more=$((4 * (told[4] + 256 * told[5] + 65536 * told[6])))
-    ((more == 0)) || read -r -a rest < <(timeout 5 head -c "$more" <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    ((more == 0)) || receive "$more" rest "$from"
     ((${#rest[@]} == more))
 }
 
 # Sets $id to the number in four bytes of $rest from $1, as it is sent.
 number_at() { printf -v id '\\x%02x' "${rest[@]:$1:4}"; }
+
+# Sets $told and $rest to the parent and the parts of the window $id.
+ask_for_tree() {
+    printf "\\x0f\\0\\2\\0$id" >&"$to"
+    answer
+}
 
 # Sets $left $top $right $bottom to where the window $id is shown.
 shown() {
@@ -90,9 +101,9 @@ open_display() {
     coproc X11 { exec socat -T 20 STDIO "UNIX-CONNECT:/tmp/.X11-unix/X${display%%.*}" 2>/dev/null; }
     exec {from}<&"${X11[0]}" {to}>&"${X11[1]}"
     printf 'l\0\x0b\0\0\0\0\0\0\0\0\0' >&"$to"
-    read -r -a told < <(timeout 5 head -c 8 <&"$from" | od -An -v -tu1)
+    receive 8 told "$from"
     [ "${told[0]:-}" = 1 ] || return 1
-    read -r -a rest < <(timeout 5 head -c $((4 * (told[6] + 256 * told[7]))) <&"$from" | od -An -v -tu1 | tr '\n' ' ')
+    receive $((4 * (told[6] + 256 * told[7]))) rest "$from"
     ((${#rest[@]} > 32)) || return 1
     number_at $((32 + (rest[16] + 3) / 4 * 4 + 8 * rest[21]))
 }
@@ -101,8 +112,7 @@ open_display() {
 corner() (
     above=()
     open_display || exit 1
-    printf "\\x0f\\0\\2\\0$id" >&"$to"
-    answer || exit 1
+    ask_for_tree || exit 1
     children=("${rest[@]}")
     for ((at = ${#children[@]} - 4; at >= 0; at -= 4)); do # from the front
         rest=("${children[@]}")
@@ -128,8 +138,7 @@ has_keys() (
     answer || exit 1
     printf -v id '\\x%02x' "${told[@]:8:4}"
     while [ "$id" != "$1" ]; do # its parents, up to the root
-        printf "\\x0f\\0\\2\\0$id" >&"$to"
-        answer || exit 1
+        ask_for_tree || exit 1
         printf -v id '\\x%02x' "${told[@]:12:4}"
     done
 ) 2>/dev/null
@@ -182,7 +191,7 @@ type_line() {
     printf 'RFB 003.003\n' >&"$out"
     [ "$(timeout 5 head -c 4 <&"$in" | od -An -v -tu1 | tr -d ' ')" = 0001 ] || return 1 # without a password
     printf '\1' >&"$out"
-    read -r -a screen < <(timeout 5 head -c 24 <&"$in" | od -An -v -tu1 | tr '\n' ' ')
+    receive 24 screen "$in"
     [ "${#screen[@]}" = 24 ] || return 1
     pixel=$((16 + screen[4] / 8)) # a message of one pixel: 4 bytes, 12 of its place, its bits
     timeout 5 head -c $((screen[22] * 256 + screen[23])) <&"$in" >/dev/null # the screen's name

@@ -214,7 +214,7 @@ class Session:
         file = self.tws / "launcher.log"
         return file.read_text() if file.exists() else ""
 
-    def seen(self) -> str:
+    def trail(self) -> str:
         """What a failure is looked into with: the log's end, the recorder's facts, IBKR's side."""
         facts = self.home / "state" / f"login-{self.variables['TRADING_MODE']}"
         noted = facts.read_text() if facts.exists() else ""
@@ -224,7 +224,7 @@ class Session:
     def until(self, true: Callable[[], bool], why: str, seconds: float = 40) -> None:
         deadline = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < deadline, f"{why}\n{self.seen()}"
+            assert time.monotonic() < deadline, f"{why}\n{self.trail()}"
             time.sleep(0.05)
 
     def wait_for(self, words: str, times: int = 1, seconds: float = 40) -> str:
