@@ -455,7 +455,7 @@ def test_any_window_that_stays_open_is_named_after_a_minute(hooked: Make) -> Non
     session = hooked("ok", variables=LIVE | {"SOCAT_PORT": "4714"})
     session.start_ibc()
     reaches(session, "logged-in", WORK)
-    session.wait_for("Configuration tasks completed")
+    session.wait_for("Trader Workstation Configuration; event=Closed")
     session.do("window A notice of a new kind")
     session.wait_for("entitled: A notice of a new kind; event=Opened")
     session.until(lambda: later(session).state == "blocked", "not named")
