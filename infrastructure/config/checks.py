@@ -427,6 +427,15 @@ def _orders_wait_for_a_click(stack: Stack, place: Placer) -> Iterator[Problem]:
         )
 
 
+def _secret_in_the_environment(stack: Stack, place: Placer) -> Iterator[Problem]:
+    for variable in worker_checks.telltale(stack.gateway.environment):
+        yield Problem(
+            f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
+            place("gateway", "environment", variable),
+            "leave it out: the gateway's passwords are keys of their own and passed as files",
+        )
+
+
 def _zone_of_hours(stack: Stack, place: Placer) -> Iterator[Problem]:
     zone = stack.gateway.time_zone
     match = re.fullmatch(r"Etc/GMT([+-])(\d{1,2})", zone)
@@ -476,6 +485,7 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _restart_while_trading,
     _log_off_on_live,
     _orders_wait_for_a_click,
+    _secret_in_the_environment,
     _zone_of_hours,
     _portal_on_small,
     in_vain.warnings,

@@ -235,12 +235,14 @@ DEAD: dict[str, str] = {
     "RELOGIN_AFTER_2FA_TIMEOUT": "the image never reads it; set gateway.two_factor.relogin",
     "TOTP_KEY": _NO_CODES,
     "TWOFACTOR_CODE": _NO_CODES,
+    "TWSUSERID": "only start scripts that the image has not read it; set gateway.username",
+    "FIXUSERID": "the gateway is started without FIX",
     **dict.fromkeys(
         ("DUAL_MODE", "GATEWAY_OR_TWS", "TWS_MAJOR_VRSN", "IB_GATEWAY_VERSION"),
         "the image works it out from its own files and gateway.mode",
     ),
     **dict.fromkeys(
-        ("SCRIPT_PATH", "TWS_INI", "TWS_INI_TMPL", "DISPLAY", "pid"),
+        ("SCRIPT_PATH", "TWS_INI", "TWS_INI_TMPL", "DISPLAY"),
         "the image's own scripts set it and depend on it",
     ),
     "CUSTOM_CONFIG": "it switches off all that gangway sets, and the password files",
@@ -281,7 +283,12 @@ _KEPT_BEGIN = ("GANGWAY_", "CONTROLLER_COMMAND_SERVER_")
 _SHELL_BEGIN = ("BASH", "LD_")
 _SHELL = frozenset(("PATH", "ENV", "SHELLOPTS", "POSIXLY_CORRECT"))
 """What changes how bash runs the image's scripts; some would show the password in the log."""
-_SECRETS = ("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE")
+_SECRETS = (
+    *("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE"),
+    # of IBC's own start scripts, which guides use with this image
+    *("TWSPASSWORD", "FIXPASSWORD"),
+)
+_PROXY = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"))
 
 
 def refusal(name: str) -> tuple[str, str] | None:
@@ -302,6 +309,11 @@ def refusal(name: str) -> tuple[str, str] | None:
     if name.startswith(_SECRETS):
         hint = "gateway.password is passed as a file; VNC has a password of its own per use"
         return f"{name} would show a secret in the container's environment", hint
+    if name.islower() and name not in _PROXY:
+        # IBC's ibcstart.sh sets neither mode nor java_path, tws_version, ib_password or others
+        # before it reads them (3.24.1): a trading mode given so outranks the stack's.
+        hint = "the image's scripts call their own variables so; use gateway's own keys"
+        return f"{name} may change what the image's scripts do", hint
     if name in _SHELL or name.startswith(_SHELL_BEGIN):
         return f"{name} changes how the image's scripts run", "set it in a start hook of your own"
     if name in _KEPT or name.startswith(_KEPT_BEGIN):

@@ -86,7 +86,9 @@ def remember(asked: Question, target: Target) -> None:
     """Keeps a target that was checked, but for one that may hold what is nobody's business."""
     from infrastructure.config.worker_checks import telltale
 
-    if target.file != asked.path or any(map(telltale, target.stack.workers.values())):
+    stack = target.stack
+    environments = [each.environment for each in stack.workers.values()]
+    if target.file != asked.path or any(map(telltale, [stack.gateway.environment, *environments])):
         return
     document = target.document
     try:

@@ -11,7 +11,7 @@ from infrastructure.errors import Problem
 from infrastructure.release_files import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from infrastructure.config.base import Placer
     from infrastructure.config.models import Stack
@@ -120,7 +120,7 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
                 place("workers", name, "tws_client_id"),
                 "leave it out and order through the bridge, or keep to reading there",
             )
-        for variable in telltale(worker):
+        for variable in telltale(worker.environment):
             yield Problem(
                 f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
                 place("workers", name, "environment", variable),
@@ -128,6 +128,6 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
             )
 
 
-def telltale(worker: Worker) -> list[str]:
-    """Its variables that look like a secret."""
-    return [variable for variable in worker.environment if _TELLTALE.search(variable)]
+def telltale(environment: Iterable[str]) -> list[str]:
+    """The variables that look like a secret."""
+    return [variable for variable in environment if _TELLTALE.search(variable)]

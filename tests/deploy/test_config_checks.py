@@ -338,6 +338,14 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
         "IFS",
         "GANGWAY_ANYTHING",
         "CONTROLLER_COMMAND_SERVER_ANYTHING",
+        "TWSPASSWORD",
+        "FIXPASSWORD",
+        "pid",
+        "mode",
+        "tws_version",
+        "java_path",
+        "ib_password",
+        "ibc_classpath",
     ],
 )
 def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: str) -> None:
@@ -347,6 +355,16 @@ def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: s
     assert problem.hint
     assert problem.place is not None
     assert problem.place.path == f"gateway.environment.{name}"
+
+
+def test_a_variable_of_the_gateway_that_looks_like_a_secret_is_told(
+    make: Callable[..., Target],
+) -> None:
+    passed = {"https_proxy": "http://10.0.0.1:3128", "MY_API_TOKEN": "x"}
+    (told,) = make(gateway={"environment": passed}).warnings
+    assert "MY_API_TOKEN looks like a secret" in told.message
+    assert told.place is not None
+    assert told.place.path == "gateway.environment.MY_API_TOKEN"
 
 
 @pytest.mark.parametrize(

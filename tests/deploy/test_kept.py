@@ -450,6 +450,9 @@ def test_what_looks_like_a_secret_is_not_kept(tmp_path: Path) -> None:
     target_of(tmp_path, workers={"scan": worker})
     load_kept(tmp_path / "stack.yaml")
     assert entries() == []
+    target_of(tmp_path, gateway={"environment": worker["environment"]})
+    load_kept(tmp_path / "stack.yaml")
+    assert entries() == []
 
 
 def test_no_secret_is_kept_and_nobody_else_may_read(
