@@ -31,6 +31,8 @@ BACKUP_PASSWORD = "backup-password"  # noqa: S105 - its name
 """Of the repository that `backup --to` writes; no part of a release, so no deploy needs it."""
 GENERATED = {ADMIN_KEY: "the bridge's first key"}
 """Names that `resolve` makes up and stores when they are not there yet."""
+UNMADE = "secret-unmade"
+"""Of what is looked at and not deployed: nothing is wrong with a secret that a deploy makes."""
 _COMMAND_SECONDS = 60
 
 
@@ -72,11 +74,19 @@ def folder(target: Target) -> Path:
 
 
 def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
-    """The value of every needed secret; ConfigError with all that are missing or broken."""
+    """The value of every needed secret; ConfigError with all that are missing or broken.
+
+    Without `generate` what the next deploy makes up is one that is missing, with code `UNMADE`.
+    """
     values: dict[str, bytes] = {}
     problems: list[Problem] = []
     for name, (reference, place) in needed(target).items():
-        if generate and _to_be_made(target, name, reference):
+        if _to_be_made(target, name, reference):
+            if not generate:
+                hint = "`up` makes one; on a second computer, store the first one's"
+                message = f"'{reference.stored}' is not there"
+                problems.append(Problem(message, place, hint, UNMADE))
+                continue
             store(target, name, new_key(), once=True)
         try:
             values[name] = _settled(target, name, read(target, reference))

@@ -10,7 +10,6 @@ import io
 import ipaddress
 import json
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bridge.login import states
+from infrastructure.config.secrets import resolve
 from infrastructure.doctor.redaction import masked, redactor
-from infrastructure.errors import GangwayError
+from infrastructure.errors import GangwayError, UsageError
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import Newer
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from infrastructure.config.host import Host
     from infrastructure.plan.compute import Plan
     from infrastructure.plan.observed import Observed
+    from infrastructure.render.model import Release
 
 State = Literal["ok", "warn", "fail"]
 LINES = 400
@@ -61,6 +62,7 @@ class Finding:
 class Evidence:
     """All that was gathered; what is None could not be had, and `unreached` says why.
 
+    `unrendered` says why there is no plan although the host answered.
     `facts` is what `apply.host.facts` gives, `skew` the host's clock minus ours in seconds,
     `open_ports` those that answered from here, `reached` the domain's 80 and 443, `resolved` the
     domain's addresses.
@@ -70,6 +72,7 @@ class Evidence:
     broken: GangwayError | None = None
     tools: dict[str, str | None] = field(default_factory=dict)
     unreached: GangwayError | None = None
+    unrendered: GangwayError | None = None
     observed: Observed | None = None
     plan: Plan | None = None
     facts: Facts | None = None
@@ -94,21 +97,22 @@ CLOSED = (4001, 4002, 4003, 4004, 5900, 8080)
 AUTHORITY = (80, 443)
 """Ports of the domain that a certificate's authority connects to."""
 PATIENCE = 2.0
+ENGINE_SECONDS = 15.0
 
 
 def tools() -> dict[str, str | None]:
-    """Versions of the programs here; None where there is none."""
+    """Versions of the programs here; None where there is none, or no engine that answers."""
+    caddy = Path(sys.executable).parent / "caddy"
     found: dict[str, str | None] = {"python": platform.python_version(), "docker": None}
-    if shutil.which("docker"):
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(
-            ["docker", "version", "--format", "{{.Client.Version}}"],
+            ["docker", "version", "--format", "{{.Server.Version}}"],
             capture_output=True,
             text=True,
-            timeout=15,
-            check=False,
+            timeout=ENGINE_SECONDS,
+            check=True,
         )
         found["docker"] = done.stdout.strip() or None
-    caddy = Path(sys.executable).parent / "caddy"
     found["caddy"] = str(caddy) if caddy.exists() else None
     return found
 
@@ -130,19 +134,20 @@ def gather(current: Settings) -> Evidence:
 
 
 def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
-    from infrastructure.cli.host import connected
+    from infrastructure.cli.host import connected, undecided, with_controller
     from infrastructure.plan.compute import compute
-    from infrastructure.render import release
 
-    rendered = None
-    try:
-        from infrastructure.config.secrets import resolve
-
-        rendered = release(target, resolve(target, generate=False))
-    except GangwayError:  # told by the check of the configuration
-        pass
+    rendered: Release | None = None
     with connected(current, target) as session:
-        evidence.observed = session.open(rendered)
+        session.begin()
+        try:
+            if undecided(target):
+                target = with_controller(target, session)
+        except UsageError as error:
+            evidence.unrendered = error
+        else:
+            rendered = _rendered(evidence, target)
+        evidence.observed = session.observe(rendered)
         if rendered is not None:
             evidence.plan = compute(target, rendered, evidence.observed)
         _facts(evidence, session)
@@ -150,6 +155,16 @@ def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
         if rendered is not None and not evidence.sandbox and evidence.observed.services:
             images = {one.name: one.image for one in rendered.services if not one.builds}
             evidence.newer = session.newer(images)
+
+
+def _rendered(evidence: Evidence, target: Target) -> Release | None:
+    from infrastructure.render import release
+
+    try:
+        return release(target, resolve(target, generate=False))
+    except GangwayError as error:
+        evidence.unrendered = error
+        return None
 
 
 def _facts(evidence: Evidence, session: Session) -> None:

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from infrastructure.cli.output import megabytes
-from infrastructure.config.secrets import missing
+from infrastructure.config.secrets import UNMADE, missing
 from infrastructure.config.terms import TWS_PORTS
-from infrastructure.doctor.evidence import Evidence, Finding
+from infrastructure.doctor.evidence import CLOSED, Evidence, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,10 @@ def config(evidence: Evidence) -> Iterator[Finding]:
     for problem in evidence.target.warnings:
         yield Finding("config", "warn", f"{problem.place or ''} {problem.message}", problem.hint)
     lacking = missing(evidence.target)
+    if evidence.unrendered is not None:  # with what is only found by running a command of theirs
+        known = {problem.message for problem in lacking}
+        found = evidence.unrendered.problems()
+        lacking += [one for one in found if one.message not in known and one.code != UNMADE]
     for problem in lacking:
         yield Finding("secrets", "fail", problem.message, problem.hint)
     if not lacking:
@@ -39,8 +43,9 @@ def tools(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("tools", "ok", f"Python {evidence.tools.get('python')}")
     here = evidence.target is not None and evidence.target.stack.bridge.build == "local"
     if here and evidence.tools.get("docker") is None:
-        mend = "install Docker here, or set bridge.build: remote"
-        yield Finding("tools", "fail", "bridge.build is local, but there is no docker here", mend)
+        mend = "install or start Docker here (`docker version`), or set bridge.build: remote"
+        text = "bridge.build is local, but no Docker Engine answers here"
+        yield Finding("tools", "fail", text, mend)
     elif here:
         yield Finding("tools", "ok", f"Docker {evidence.tools['docker']} builds the bridge here")
     if evidence.sandbox and evidence.tools.get("caddy") is None:
@@ -237,8 +242,14 @@ def ports(evidence: Evidence) -> Iterator[Finding]:
     """As tried from here, and as the host's own listeners say."""
     if evidence.facts is None or evidence.sandbox:
         return
-    listening = evidence.facts.host["exposed"]
+    doors = set()  # Caddy's, which may be on one of those that else nobody should reach
+    if evidence.target is not None:
+        caddy = evidence.target.stack.caddy
+        doors = {caddy.http_port, caddy.https_port}
+    listening = [port for port in evidence.facts.host["exposed"] if port not in doors]
     tried = evidence.open_ports
+    if tried is not None:
+        tried = [port for port in tried if port not in doors]
     if tried:
         text = f"reachable from here: {', '.join(map(str, tried))}"
         if set(tried) & set(TWS_PORTS):
@@ -252,7 +263,8 @@ def ports(evidence: Evidence) -> Iterator[Finding]:
         why = "it is this machine" if local else "it has no address that can be tried from here"
         yield Finding("ports", "ok", f"closed, as the host sees it ({why})")
     else:
-        yield Finding("ports", "ok", "4001-4004, 5900, 8080 are closed, tried from here")
+        shown = ", ".join(str(port) for port in CLOSED if port not in doors)
+        yield Finding("ports", "ok", f"{shown} are closed, tried from here")
 
 
 def api(evidence: Evidence) -> Iterator[Finding]:

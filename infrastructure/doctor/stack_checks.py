@@ -95,7 +95,11 @@ def drift(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("release", "fail", "an earlier deploy did not end", "./deploy.py up ends it")
     if evidence.observed.release is None:
         yield Finding("release", "warn", "nothing is deployed", "./deploy.py up")
-    elif evidence.plan is not None and evidence.plan.changed:
+    elif evidence.plan is None:
+        text = f"{evidence.observed.release} serves, not compared with stack.yaml"
+        for one in evidence.unrendered.problems() if evidence.unrendered else ():
+            yield Finding("release", "warn", f"{text}: {one.message}", one.hint)
+    elif evidence.plan.changed:
         changed = [one.service for one in evidence.plan.changes if one.action != "unchanged"]
         text = f"differs from stack.yaml: {', '.join(changed) or 'files only'}"
         yield Finding("release", "warn", text, "./deploy.py plan shows how, up applies it")
@@ -199,10 +203,13 @@ def settings(evidence: Evidence) -> Iterator[Finding]:
     if found["owner"] != CONTAINER_UID:
         text = f"the settings folder belongs to user {found['owner']}, not {CONTAINER_UID}"
         yield Finding("settings", "fail", text, "./deploy.py up gives it to the right one")
-    zone = evidence.target.stack.gateway.time_zone
-    for name, text in found["files"].items():
-        yield from _settings_file(name, values(text), zone)
-    if not found["files"]:
+    gateway = evidence.target.stack.gateway
+    # The folder of another mode stays, and the start hook mends only what is used.
+    used = ("tws_live", "tws_paper") if gateway.mode == "both" else ("tws",)
+    texts = {name: text for name, text in found["files"].items() if name in used}
+    for name, text in texts.items():
+        yield from _settings_file(name, values(text), gateway.time_zone)
+    if not texts:
         yield Finding("settings", "warn", "there is no jts.ini yet", "it comes with a first start")
 
 

@@ -1,6 +1,7 @@
 """The doctor's checks and the redaction, on evidence made up for them."""
 
 import base64
+import contextlib
 import copy
 import dataclasses
 import datetime as dt
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+import infrastructure.cli.host as cli_host
+import infrastructure.doctor.evidence as evidence_module
 from infrastructure.apply.host.facts import size
 from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
@@ -24,13 +27,16 @@ from infrastructure.cli.settings import Settings
 from infrastructure.cli.status_view import lines as lines_of_status
 from infrastructure.config import Target, secrets
 from infrastructure.config.sandbox import sandbox as make_target
-from infrastructure.doctor.evidence import Evidence, Finding, where, write_bundle
+from infrastructure.doctor.evidence import Evidence, Finding, gather, tools, where, write_bundle
 from infrastructure.doctor.host_checks import reach
 from infrastructure.doctor.redaction import Redactor, masked, redactor
 from infrastructure.doctor.stack_checks import _login as login_finding
 from infrastructure.doctor.stack_checks import certificate, drift
 from infrastructure.errors import HostUnreachable
+from infrastructure.plan.compute import Plan
 from infrastructure.plan.observed import Observed
+from infrastructure.release_files import ADMIN_KEY
+from infrastructure.render.model import Release
 
 GOOD: dict[str, Any] = {
     "host": {
@@ -60,6 +66,7 @@ def states(change: Any = None, **more: Any) -> dict[str, str]:
     if change is not None:
         change(facts)
     evidence = Evidence(facts=Facts(**facts), observed=Observed("a1"), skew=0.0, open_ports=[])
+    evidence.plan = Plan("a1", "a1", ())
     for name, value in more.items():
         setattr(evidence, name, value)
     found = sorted(run(evidence), key=lambda finding: ("ok", "warn", "fail").index(finding.state))
@@ -318,6 +325,138 @@ def test_a_stack_that_was_moved_away_is_told_where_it_is() -> None:
     assert lines_of_status(status) == [
         f"prod: was moved to {facts.moved}; change the host in stack.yaml"
     ]
+
+
+def test_caddys_own_door_is_no_open_port(make: Callable[..., Target]) -> None:
+    facts = Facts(**copy.deepcopy(GOOD))
+    facts.host["exposed"] = [8080]
+    target = make(host="me@vm", caddy={"http_port": 8080}, bridge={"port": 8081})
+    evidence = Evidence(target=target, facts=facts, open_ports=[8080])
+    (found,) = [one for one in run(evidence) if one.check == "ports"]
+    assert (found.state, "8080" in found.text) == ("ok", False)
+    evidence.open_ports = [4002, 8080]
+    (found,) = [one for one in run(evidence) if one.check == "ports"]
+    assert (found.state, "here: 4002;" in found.text) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "used"), [("paper", {"tws"}), ("both", {"tws_live", "tws_paper"})]
+)
+def test_settings_of_an_earlier_mode_are_nobodys(
+    make: Callable[..., Target], mode: str, used: set[str]
+) -> None:
+    old, new = "TimeZone=Europe/Berlin\n", "TimeZone=America/New_York\n"
+    facts = Facts(**copy.deepcopy(GOOD))
+    files = {name: new if name in used else old for name in ("tws", "tws_live", "tws_paper")}
+    facts.settings = {"owner": 1000, "files": files}
+    gateway = {"mode": mode} | ({"paper_username": "bob"} if mode == "both" else {})
+    target = make(gateway=gateway, profile="standard")
+    found = [one for one in run(Evidence(target=target, facts=facts)) if one.check == "settings"]
+    assert {one.text.partition("/")[0] for one in found} == used
+    assert {one.state for one in found} == {"ok"}
+
+
+class Host:
+    """Stands for a session on a host that serves `release`, and keeps what it was compared with."""
+
+    def __init__(self, release: str, says: str = "ibc") -> None:
+        self._found, self._says = Observed(release), says
+        self.compared: Release | None = None
+
+    def begin(self) -> None: ...
+
+    def controller(self, image: str) -> str:
+        return self._says
+
+    def observe(self, release: Release | None) -> Observed:
+        self.compared = release
+        return self._found
+
+    def facts(self) -> Facts:
+        return Facts(**copy.deepcopy(GOOD))
+
+    def status(self) -> Status:
+        return Status({"state": "logged-in"}, [], None, None)  # type: ignore[typeddict-item]
+
+
+def doctored(target: Target, host: Host, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    """What is found for a target whose host is there."""
+    monkeypatch.setattr(cli_host, "connected", lambda *_: contextlib.nullcontext(host))
+    monkeypatch.setattr(Settings, "target", lambda _: target)
+    monkeypatch.setattr(evidence_module, "_outside", lambda *_: None)
+    return run(gather(Settings()))
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ({"command": ["sh", "-c", "exit 1"]}, "command sh"),
+        ({"file": "blank"}, "secret 'tws-password' "),
+    ],
+)
+def test_a_release_that_cannot_be_rendered_is_called_compared_by_nobody(
+    make: Callable[..., Target],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    password: dict[str, Any],
+    why: str,
+) -> None:
+    (tmp_path / "blank").write_text(" begins with a blank")
+    (tmp_path / "blank").chmod(0o600)
+    if "file" in password:
+        password = {"file": str(tmp_path / "blank")}
+    target = make(gateway={"username": "bob", "password": password})
+    secrets.store(target, ADMIN_KEY, secrets.new_key())
+    found = doctored(target, Host("a1"), monkeypatch)
+    assert any(one.state == "fail" and one.text.startswith(why) for one in found), found
+    told = [one for one in found if one.check == "release"]
+    assert told
+    assert all(one.state == "warn" and "not compared" in one.text for one in told)
+    assert not any("its secrets there" in one.text for one in found)
+
+
+def test_a_key_that_only_up_makes_is_no_fault(
+    make: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = make(gateway={"username": "bob"})
+    secrets.store(target, "tws-password", b"hunter2-hunter2")
+    found = doctored(target, Host("a1"), monkeypatch)
+    assert not any(one.check in {"secrets", "config"} and one.state == "fail" for one in found)
+    (told,) = [one for one in found if one.check == "release"]
+    assert (told.state, told.mend[:4]) == ("warn", "`up`")
+
+
+def test_the_release_is_worked_out_with_what_the_image_logs_in_with(
+    make: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` would differ from what `up` has deployed, for ever."""
+    target = make(gateway={"username": "bob", "image": "registry.example/me/gateway:1"})
+    secrets.store(target, "tws-password", b"hunter2-hunter2")
+    secrets.resolve(target)
+    host = Host("a1", "ibg-controller")
+    doctored(target, host, monkeypatch)
+    assert host.compared is not None
+    assert "USE_IBG_CONTROLLER" in next(
+        item.content.decode() for item in host.compared.files if item.path == "compose.yaml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("echo 27.1", "27.1"),
+        ("echo; exit 1", None),  # the client is there, and no engine
+        ("exec sleep 60", None),
+    ],
+)
+def test_only_an_engine_that_answers_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, found: str | None
+) -> None:
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(evidence_module, "ENGINE_SECONDS", 0.5)
+    assert tools()["docker"] == found
 
 
 def test_what_fills_the_disk_is_named() -> None:
