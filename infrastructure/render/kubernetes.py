@@ -32,6 +32,7 @@ Exposure = Literal["ingress", "route", "none"]
 
 FOLDER: Final = TEMPLATES / "kubernetes"
 BASE: Final = ("kustomization.yaml", "gateway.yaml", "bridge.yaml", "network.yaml")
+PROBES: Final = ("liveness.sh", "started.sh")
 PROXIES: Final = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fc00::/7"
 """Whose forwarded addresses the bridge believes. Pods have private addresses, and of these only the
 cluster's front is let through by the NetworkPolicy."""
@@ -62,14 +63,14 @@ def manifests(
         "kustomization.yaml": _kustomization(target, image, read, exposure, secrets),
         "namespace.yaml": _namespace(target),
         "gateway.yaml": _gateway(target, gateway.username(target, known)),
-        "bridge.yaml": _bridge(target, image),
+        "bridge.yaml": _bridge(target, image, elsewhere=bridge_image is not None),
         **_front(target, exposure),
         **_egress(target, values),
     }
     root = f"overlays/{target.name}"
     plain = [RenderedFile(f"base/{name}", (FOLDER / name).read_bytes()) for name in BASE]
     plain += [RenderedFile(f"{root}/{name}", text(v).encode()) for name, v in overlay.items()]
-    plain.append(RenderedFile(f"{root}/files/liveness.sh", (FOLDER / "liveness.sh").read_bytes()))
+    plain += [RenderedFile(f"{root}/files/{n}", (FOLDER / n).read_bytes()) for n in PROBES]
     plain.append(RenderedFile(f"{root}/.gitignore", b"secrets/\n"))
     plain += [
         RenderedFile(f"{root}/{_folder(file)}/{_flat(file)}", file.content)
@@ -78,6 +79,23 @@ def manifests(
     ]
     plain += [dataclasses.replace(file, path=f"{root}/{file.path}") for file in context]
     return plain + (_secret_files(target, root, read, known) if secrets is not None else [])
+
+
+def build_command(target: Target, overlay: str, bridge_image: str | None) -> list[str]:
+    """What builds the bridge's image under the name that the manifests have; of a digest nothing.
+
+    `overlay` is the folder of the target's overlay.
+    """
+    image = bridge_image or bridge.image(target, bridge.sources(target))
+    if "@" in image:
+        return []
+    told = bridge.build_arguments(target).items()
+    words = [word for name, value in told for word in ("--build-arg", f"{name}={value}")]
+    context = f"{overlay}/image"
+    return [
+        *("docker", "build", "--tag", image, *words),
+        *("--file", f"{context}/bridge/Dockerfile", context),
+    ]
 
 
 def _require_fitting(target: Target) -> None:
@@ -138,7 +156,7 @@ def _kustomization(
         ],
         "patches": [{"path": "gateway.yaml"}, {"path": "bridge.yaml"}],
         "configMapGenerator": [
-            _generator("gateway-files", [*_of(files, "gateway", "files"), "liveness.sh"], "files"),
+            _generator("gateway-files", [*_of(files, "gateway", "files"), *PROBES], "files"),
             _generator("gateway-start", _of(files, "gateway", "start"), "start"),
             _generator("bridge-files", _of(files, "bridge", "files"), "files"),
         ],
@@ -207,12 +225,18 @@ def _gateway(target: Target, user: str) -> dict[str, Any]:
     seconds = int(composed["healthcheck"]["timeout"].rstrip("s"))
     handshake = {"exec": {"command": test[1:]}, "timeoutSeconds": seconds, "periodSeconds": 15}
     alive = ["bash", f"{HOOKS_FOLDER}/liveness.sh", *ports]
+    either = ["bash", f"{HOOKS_FOLDER}/started.sh", *ports]
+    started = test[1:] if len(ports) == 1 else either
     container = {
         "name": "gateway",
         "env": _gateway_environment(target, composed["environment"]),
         "resources": _resources(target, "gateway", "250m"),
         # until somebody has approved the login: a restart would only ask anew
-        "startupProbe": {**handshake, "failureThreshold": DAY_SECONDS // 15},
+        "startupProbe": {
+            **handshake,
+            "exec": {"command": started},
+            "failureThreshold": DAY_SECONDS // 15,
+        },
         "readinessProbe": {**handshake, "failureThreshold": 2},
         "livenessProbe": {
             "exec": {"command": alive},
@@ -247,12 +271,17 @@ def _environment(values: Mapping[str, str]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value.replace("$", "$$")} for name, value in values.items()]
 
 
-def _bridge(target: Target, image: str) -> dict[str, Any]:
+def _bridge(target: Target, image: str, *, elsewhere: bool) -> dict[str, Any]:
+    """`elsewhere`: the image is in a registry.
+
+    Else it is only on the nodes, and never asked for where its name may be somebody else's.
+    """
     composed = bridge.service(target, image)
     ping = {"exec": {"command": composed["healthcheck"]["test"][1:]}, "timeoutSeconds": 5}
     values = bridge.environment(target, _layout(target))
     container = {
         "name": "bridge",
+        "imagePullPolicy": "IfNotPresent" if elsewhere else "Never",
         "env": _environment({name: value for name, value in values.items() if value}),
         "resources": _resources(target, "bridge", "50m"),
         "startupProbe": {**ping, "periodSeconds": 5, "failureThreshold": 24},

@@ -18,7 +18,7 @@ from infrastructure.cli.commands.render import write
 from infrastructure.config import secrets
 from infrastructure.errors import UsageError
 from infrastructure.release_files import REQUESTS_FOLDER
-from infrastructure.render.kubernetes import manifests
+from infrastructure.render.kubernetes import build_command, manifests
 from infrastructure.render.model import TEMPLATES
 from tests.deploy.conftest import SECRET_VALUES
 
@@ -87,6 +87,12 @@ def of(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     return found[0]
 
 
+def mounted(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """The volumes of a Deployment's pod that are claims."""
+    volumes: list[dict[str, Any]] = deployment["template"]["spec"]["volumes"]
+    return [each for each in volumes if "persistentVolumeClaim" in each]
+
+
 def pod(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
     found: dict[str, Any] = of(documents, "Deployment", name)["spec"]["template"]["spec"]
     return found
@@ -118,6 +124,11 @@ def test_never_two_sessions_and_nobody_is_root(
     for service in ("gateway", "bridge"):
         deployment = of(documents, "Deployment", service)["spec"]
         assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+        alone = {"gateway": "gateway-settings", "bridge": "bridge-journal"}[service]
+        claim = of(documents, "PersistentVolumeClaim", alone)["spec"]
+        assert claim["accessModes"] == ["ReadWriteOncePod"]  # Recreate is for rollouts only
+        claims = [v["persistentVolumeClaim"]["claimName"] for v in mounted(deployment)]
+        assert alone in claims
         spec = deployment["template"]["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -306,6 +317,53 @@ def test_only_a_gateway_that_hung_after_its_login_is_ended(
         env={"PATH": os.environ["PATH"], "GANGWAY_STATE_PATH": str(tmp_path)},
     )
     assert again.returncode == 0
+
+
+@pytest.mark.parametrize(("open_ports", "code"), [("", 1), ("4002", 0), ("4001 4002", 0)])
+def test_one_of_two_sessions_has_started_the_gateway(
+    tmp_path: Path, open_ports: str, code: int
+) -> None:
+    shutil.copy(TEMPLATES / "kubernetes" / "started.sh", tmp_path / "started.sh")
+    (tmp_path / "healthcheck.sh").write_text(f'[[ " {open_ports} " == *" $1 "* ]]\n')
+    done = subprocess.run(
+        ["bash", str(tmp_path / "started.sh"), "4001", "4002"],
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == code
+
+
+def test_a_session_that_is_not_logged_in_does_not_hide_the_other(
+    make: Callable[..., Target], tmp_path: Path
+) -> None:
+    documents = built(make(**TARGETS["both"]), tmp_path / "out")
+    assert of(documents, "Service", "gateway")["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_the_image_is_built_as_the_manifests_name_it(
+    make: Callable[..., Target], tmp_path: Path
+) -> None:
+    target = make(bridge={"library": "ib_insync", "base_image": "registry.example/python:3.13"})
+    (bridge,) = pod(built(target, tmp_path / "own"), "bridge")["containers"]
+    command = build_command(target, "out/overlays/prod", None)
+    assert command[command.index("--tag") + 1] == bridge["image"]
+    assert {"CLIENT_LIBRARY=ib_insync", "BASE_IMAGE=registry.example/python:3.13"} <= set(command)
+    assert bridge["imagePullPolicy"] == "Never"  # on a registry the name may be anybody's
+    name = "registry.example/bridge:1"
+    (bridge,) = pod(built(target, tmp_path / "named", bridge_image=name), "bridge")["containers"]
+    assert (bridge["image"], bridge["imagePullPolicy"]) == (name, "IfNotPresent")
+    assert name in build_command(target, "out", name)
+    assert build_command(target, "out", "registry.example/bridge@sha256:" + "a" * 64) == []
+
+
+def test_the_proof_of_the_domain_is_let_through_to(
+    make: Callable[..., Target], tmp_path: Path
+) -> None:
+    documents = built(make(**TARGETS["live"]), tmp_path / "out")
+    policy = of(documents, "NetworkPolicy", "certificate")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {"acme.cert-manager.io/http01-solver": "true"}
+    (rule,) = policy["ingress"]
+    assert [each["port"] for each in rule["ports"]] == [8089]
 
 
 def test_the_command_renders_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

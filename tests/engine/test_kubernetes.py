@@ -146,7 +146,8 @@ def test_up_kill_update_and_the_journal_stays(tmp_path: Path, podman: Podman) ->
     # up
     assert cluster.apply() == {"gateway", "bridge"}
     cluster.until(lambda: cluster.state() == "ready", 180)
-    for probe in ("healthcheck.sh", "liveness.sh"):  # nothing runs them without systemd
+    # nothing runs them without systemd
+    for probe in ("healthcheck.sh", "liveness.sh", "started.sh"):
         podman("exec", CONTAINER["gateway"], "bash", f"/home/ibgateway/gangway/{probe}", "4002")
     for service in CONTAINER.values():
         podman("healthcheck", "run", service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -119,7 +120,7 @@ def _kubernetes(
     from infrastructure.cli.host import with_named_controller
     from infrastructure.config import secrets
     from infrastructure.errors import Problem
-    from infrastructure.render.kubernetes import manifests, pinned
+    from infrastructure.render.kubernetes import build_command, manifests, pinned
 
     files: dict[str, RenderedFile] = {}
     chosen = [with_named_controller(current, target) for target in _targets(current)]
@@ -140,8 +141,11 @@ def _kubernetes(
     names = [target.name for target in chosen]
     if out is not None:
         write(listed, out, with_secrets=secrets_too)
-        for name in names:
-            current.out.say(f"kubectl apply -k {out}/overlays/{name}")
+        for target in chosen:
+            overlay = f"{out}/overlays/{target.name}"
+            if words := build_command(target, overlay, image):
+                current.out.say(shlex.join(words))
+            current.out.say(shlex.join(["kubectl", "apply", "-k", overlay]))
     current.out.document({"targets": names, "files": _listing(listed)})
     if out is None:
         _list(current, listed)
