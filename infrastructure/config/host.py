@@ -29,7 +29,7 @@ def in_short(value: str) -> dict[str, str]:
     text = value.strip()
     if text.lower().startswith("ssh://"):
         text = text[6:].rstrip("/")
-    if re.match(r"[^@/\s]*:[^/\s]*@", text):
+    if re.match(r"(?:[a-zA-Z]+://)?[^@]*:.*@", text):  # with whatever letters it may have
         raise ValueError("a password does not belong in an address: a key or an agent opens hosts")
     named = re.fullmatch(rf"(?:({USER})@)?([^@]*:[^@]*)", text)
     if named and _is_ipv6(named[2]):  # as `ssh` takes it, without brackets

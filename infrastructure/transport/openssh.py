@@ -12,6 +12,7 @@ import getpass
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -97,6 +98,21 @@ def arguments(host: Host) -> list[str]:
     for name, value in options.items():
         words += [] if value is None else ["-o", f"{name}={value}"]
     return [*words, "--", host.address]
+
+
+def by_hand(host: Host) -> str:
+    """The `ssh` that a person types to come to the same host in the same way."""
+    words = ["ssh", *_own_home()]
+    for flag, value in (
+        ("-l", host.user),
+        ("-p", host.port),
+        ("-i", host.identity),
+        ("-J", host.jump),
+    ):
+        words += [] if value is None else [flag, str(value)]
+    if host.known_hosts != KNOWN_HOSTS:
+        words += ["-o", f"UserKnownHostsFile={_path(host.known_hosts)}"]
+    return shlex.join([*words, host.address])
 
 
 def _path(name: str) -> str:
@@ -353,25 +369,28 @@ def refused(host: Host, errors: str) -> GangwayError:
     """What `ssh` said, as the failure that it is."""
     where, last = host.address, _last(errors)
     if "IDENTIFICATION HAS CHANGED" in errors:
+        # Under which name, and in which file, depends on all that ssh is configured with.
+        old = re.search(r"^Offending .*key in (.+):(\d+)", errors, re.MULTILINE)
+        mend = f"delete line {old[2]} of {old[1]}" if old else "take its old key out of known hosts"
         return HostKeyError(
             f"the key of {where} has CHANGED",
             hint="someone may be between you and the host. If it was reinstalled: "
-            f"ssh-keygen -R '{where}', then connect again",
+            f"{mend}, then connect again",
             code="host-key-changed",
         )
     if "verification failed" in errors:
         mark = re.search(r"SHA256:[A-Za-z0-9+/]{43}", errors)
         return HostKeyError(
             f"the key of {where} is not known",
-            hint=f"ssh {where} shows its fingerprint: compare it in the console on your cloud's web"
-            " page, and let ssh keep it",
+            hint=f"{by_hand(host)} shows its fingerprint: compare it in the console on your"
+            " cloud's web page, and let ssh keep it",
             code="host-key-unknown",
             fingerprint=mark[0] if mark else "",
         )
     if "Permission denied" in errors:
         return HostUnreachable(
             f"{where} does not let us in: {last}",
-            hint=f"ssh {where} must work; on a terminal a passphrase is asked for",
+            hint=f"{by_hand(host)} must work; on a terminal a passphrase is asked for",
         )
     if "resolve hostname" in errors:
         return HostUnreachable(

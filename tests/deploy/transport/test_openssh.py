@@ -185,13 +185,37 @@ def test_other_keys_are_refused_and_one_fingerprint_can_be_trusted(
     with pytest.raises(HostKeyError) as caught:
         OpensshTransport(host)
     assert caught.value.code == "host-key-changed"
+    # Neither the name that ssh looks for nor its file are those of stack.yaml.
+    assert f"delete line 1 of {tmp_path}/known, then" in caught.value.hint
     host = configured(sshd, tmp_path, known="")
     with pytest.raises(HostKeyError) as caught:
         OpensshTransport(host)
     assert caught.value.code == "host-key-unknown"
+    assert "myvm shows its fingerprint" in caught.value.hint
     with pytest.raises(HostKeyError):
         OpensshTransport(host, ssh.fingerprint(other))
     assert said(OpensshTransport(host, ssh.fingerprint(sshd.host_key))) == "it's $HOME\n"
+
+
+def test_what_a_person_types_comes_to_the_same_host(sshd: ssh.SshServer, tmp_path: Path) -> None:
+    """Without an entry of ~/.ssh/config all of it is in stack.yaml."""
+    known = tmp_path / "known hosts"
+    known.write_text("")
+    host = Host(
+        address="127.0.0.1",
+        user="root",
+        port=sshd.port,
+        identity=str(sshd.client_key),
+        known_hosts=str(known),
+    )
+    with pytest.raises(HostKeyError) as caught:
+        OpensshTransport(host)
+    command = caught.value.hint.partition(" shows its")[0]
+    known.write_text(sshd.known_hosts_line())
+    done = subprocess.run(
+        f"{command} echo here", shell=True, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.stdout == "here\n", done.stderr
 
 
 def test_a_stranger_is_told_to_try_ssh(sshd: ssh.SshServer, tmp_path: Path) -> None:

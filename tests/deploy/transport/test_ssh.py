@@ -1,14 +1,15 @@
 """SSH without an engine: whose key is believed, and what a program's pipes carry."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncssh
 import pytest
 
+from infrastructure.config import Target
 from infrastructure.config.host import Host, likely_host
-from infrastructure.errors import HostKeyError, HostUnreachable, UsageError
+from infrastructure.errors import ConfigError, HostKeyError, HostUnreachable, UsageError
 from infrastructure.transport import Transport, connect_host
 from infrastructure.transport.base import run
 from infrastructure.transport.openssh import program
@@ -164,11 +165,28 @@ def test_what_ssh_would_take_for_an_option_is_no_host(value: object) -> None:
         Host.model_validate(value)
 
 
-@pytest.mark.parametrize("text", ["ssh://me:s3cret@vm:22", "me:s3cret@vm"])
-def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(ValueError, match="a password does not belong") as caught:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssh://me:s3cret@vm:22",
+        "me:s3cret@vm",
+        "me:s3cret/with@vm",
+        "ssh://me:s3cret with@vm",
+        "me:s3cret@home@vm",
+        "https://me:s3cret@vm",
+        {"address": "vm", "jump": "me:s3cret/with@bastion"},
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(
+    text: str | dict[str, str], make: Callable[..., Target]
+) -> None:
+    with pytest.raises(ValueError, match="a password does not belong"):
         Host.model_validate(text)
-    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        make(host=text)
+    said = str(caught.value) + "".join(str(one.as_json()) for one in caught.value.problems())
+    assert "s3cret" not in said
+    assert "a password does not belong" in said
 
 
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, host: Host) -> str:
