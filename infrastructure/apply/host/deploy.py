@@ -40,7 +40,7 @@ RESTORED_WITHIN, RESTORE_STRETCH = 120.0, 5.0
 """Seconds until what served before answers again, and how far a busy machine stretches them."""
 RESTORED = "The previous release serves again."
 NOT_RESTORED = "Nothing could be put back: ./deploy.py status shows what runs."
-NOTHING_BEFORE = "There was no release before it: ./deploy.py status shows what was left running."
+NOTHING_BEFORE = "Nothing ran before it: ./deploy.py status shows what was left running."
 STOPPABLE = ("running", "restarting", "paused")
 
 
@@ -86,6 +86,11 @@ class Swap:
             held,
         )
 
+    def served(self) -> bool:
+        """Whether anything ran that can serve again."""
+        own = (one for name, one in self.back.items() if not is_worker(name))
+        return bool(self.to_start()) or any(one.state in STOPPABLE for one in own)
+
     def to_start(self) -> list[Container]:
         """Of what has to serve again, what does not run any more, or not since a killed deploy."""
         idle = {one.id for one in (*self.stopped, *self.held)}
@@ -110,7 +115,8 @@ class Deploy:
         self._then = NOT_RESTORED
         self._amiss: list[str] = []
         """What failed on the way back: the marker of a deploy under way stays then."""
-        self._taken: list[str] = []
+        self._taken: dict[str, str] = {}
+        """Of an upgrade: the digest of each image that was given a name, by that."""
         self._alarm = Alarm(store, runtime, wire, request.checks)
 
     def run(self) -> events.Done:
@@ -213,7 +219,7 @@ class Deploy:
         for name, image_id in self._request.images.items():
             digest = self._runtime.image(image_id).get("digest")
             self._runtime.rename_image(image_id, name)
-            self._taken.append(self._runtime.image(name).get("digest") or digest or image_id)
+            self._taken[name] = self._runtime.image(name).get("digest") or digest or image_id
 
     @property
     def _whole(self) -> bool:
@@ -321,13 +327,20 @@ class Deploy:
                 self._runtime.drop_unnamed([one.image_id for one in rebuilt])
 
     def _refuse(self, failure: HostFailure) -> None:
-        """An upgrade that failed is not offered again by itself."""
-        of_the_host = ("disk-full", "disk-read-only", "folder", "folder-denied", "unexpected")
-        says_nothing = {*LOGIN_TROUBLES, *of_the_host}  # of the image itself
-        if self._request.command == "upgrade" and failure.code not in says_nothing:
-            with contextlib.suppress(Exception):
-                for digest in self._taken:
-                    self._store.refuse(digest, failure.message[:200])
+        """An upgrade that failed is not offered again by itself.
+
+        Only of an image whose service was seen to fail: of a host that is short of something, an
+        engine that hangs or a port that is taken nothing follows for what was pulled.
+        """
+        if self._request.command != "upgrade" or failure.code in LOGIN_TROUBLES:
+            return
+        failed = [one for one in self._request.services if _speaks_of(one.name, failure.code)]
+        taken = {one.image for one in failed}.intersection(self._taken)
+        if failed and len(self._taken) == 1:  # the bridge, which the one new gateway lets down
+            taken = set(self._taken)
+        with contextlib.suppress(Exception):
+            for name in taken:
+                self._store.refuse(self._taken[name], failure.message[:200])
 
     def _rebuilt(self, before: dict[str, Container], made: Sequence[Container]) -> list[Container]:
         """The old containers whose image lost its name to one that was built afresh."""
@@ -383,9 +396,9 @@ class Deploy:
 
         Each step on its own: whichever fails, all else of the release is tried.
         """
-        self._say("restoring the previous release" if self._previous else "stopping")
-        if self._previous is None and not swap.back:
+        if not swap.served():
             return self._abandon(swap, code)
+        self._say("restoring the previous release")
         fresh = self._not_of(swap)
         still = [one for one in fresh if not self._stopped(one, code)]
         self._link_back([one for one in fresh if one not in still])
@@ -476,7 +489,11 @@ class Deploy:
                 self._runtime.rename_image(one.image_id, one.image)
 
     def _abandon(self, swap: Swap, code: str) -> bool:
-        """There was nothing before: what runs is left for a look, but for a harmful gateway."""
+        """Nothing ran before: what runs now is left for a look, but for a harmful gateway.
+
+        A login that somebody has approved is not thrown away where there is nothing to go back to:
+        on a first deploy, after `down`, on a host from which or to which the stack was moved.
+        """
         self._then = NOTHING_BEFORE
         if not self._runtime.login_facts():  # else the container itself tries nothing any more
             self._runtime.stop([one for one in swap.fresh if _harmful(one, code)])
@@ -496,6 +513,9 @@ class Deploy:
             return False
         ran = {one.id for one in swap.back.values() if one.running} | {one.id for one in again}
         running = [name for name, was in swap.back.items() if was.id in ran and not is_worker(name)]
+        if not running:
+            self._then = "The previous release was put back, which did not serve before either."
+            return False
         checks: Checks = {name: {} for name in running if name != "gateway"}
         try:
             self._gate(checks, RESTORED_WITHIN, RESTORE_STRETCH)
@@ -556,6 +576,12 @@ class Deploy:
         return events.Done(
             *(result, self._release, healthy, restored, seconds), workers=workers or {}
         )
+
+
+def _speaks_of(service: str, code: str) -> bool:
+    """Whether a failure is that of this service, as the health gate names it."""
+    own = (f"{service}-unhealthy", f"{service}-ended")
+    return code in own or (service == "gateway" and code in ("jvm-flags", "read-only-gateway"))
 
 
 def _harmful(container: Container, code: str) -> bool:

@@ -68,7 +68,9 @@ def deploy(
         release="new",
         by="me",
         changes=changes,
-        services=[ServiceImage(name, "i", builds) for name in changes],
+        services=[
+            ServiceImage(name, f"{name}:stable" if images else "i", builds) for name in changes
+        ],
         checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}}
         if checks is None
         else checks,
@@ -458,7 +460,7 @@ def test_a_first_deploy_that_is_cancelled_tells_nobody_else(store: Store) -> Non
     with pytest.raises(HostFailure) as caught:
         deploy(store, runtime, dict.fromkeys(NAMES, "create"), wire)
     assert caught.value.message == "interrupted"
-    assert "no release before it" in caught.value.hint
+    assert "Nothing ran before it" in caught.value.hint
     assert not [did for did in runtime.done if did.startswith("aside")]
     assert store.pending() is None
 
@@ -472,6 +474,39 @@ def test_a_first_deploy_that_fails_leaves_what_runs(store: Store) -> None:
     assert not caught.value.restored
     assert store.current() == "new"
     assert not [action for action in runtime.done if action.startswith(("stop", "remove"))]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("left", ["nothing", "stopped by hand"])
+def test_where_nothing_ran_nothing_is_said_to_serve_again(
+    store: Store, left: str, cancelled: bool
+) -> None:
+    """After `down`, too: a login that was just approved is not thrown away for nothing."""
+    ended = list(map(running, NAMES)) if left != "nothing" else []
+    for one in ended:
+        one.state, one.health = "exited", "none"
+    runtime, wire = FakeRuntime(*ended), FakeWire(cancel_at="starting caddy" if cancelled else "")
+    runtime.healthy["caddy-2" if ended else "caddy-1"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, dict.fromkeys(NAMES, "create"), wire)
+    assert caught.value.restored is False
+    assert store.current() == "new"
+    assert not [did for did in runtime.done if did.startswith(("stop gateway", "remove gateway"))]
+    (entry,) = store.ledger()
+    assert entry["restored"] is False
+    assert not any("restoring" in text for text in wire.told())
+
+
+def test_what_only_started_again_and_again_is_not_said_to_serve(store: Store) -> None:
+    old = list(map(running, NAMES))
+    for one in old:
+        one.state, one.health = "restarting", "none"
+    runtime = FakeRuntime(*old)
+    runtime.fails["create caddy"] = HostFailure("docker-failed", "no such network")
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"caddy": "update"})
+    assert store.current() == "old"
+    assert caught.value.restored is False
 
 
 def test_images_come_before_anything_is_touched(store: Store) -> None:
@@ -721,6 +756,43 @@ def test_an_upgrade_that_fails_gives_the_name_back_and_is_remembered(store: Stor
     [(refused, why)] = store.refused().items()
     assert refused == "sha256:of-gateway-two"
     assert "the gateway" in why
+
+
+@pytest.mark.parametrize(
+    ("fails", "why", "blamed"),
+    [
+        ("start caddy-2", HostFailure("port-taken", "a port is taken"), set()),
+        ("stop gateway-1", HostFailure("docker-stuck", "no end"), set()),
+        ("caddy", None, {"sha256:of-caddy-two"}),
+        ("bridge", None, set()),  # which of the two lets it down is not known
+        ("gateway", None, {"sha256:of-gateway-two"}),
+    ],
+)
+def test_only_the_image_that_was_seen_to_fail_is_refused(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+    why: HostFailure | None,
+    blamed: set[str],
+) -> None:
+    monkeypatch.setattr(deploy_module, "RESTORED_WITHIN", 0.2)
+    runtime = with_images()
+    if why is not None:
+        runtime.fails[fails] = why
+    else:
+        runtime.healthy["bridge-1" if fails == "bridge" else f"{fails}-2"] = False
+        runtime.existing[1].health = "unhealthy" if fails == "bridge" else "healthy"
+    runtime.images["caddy by digest"] = "caddy-two"
+    newer = {"gateway:stable": "gateway-two", "caddy:stable": "caddy-two"}
+    with pytest.raises(HostFailure):
+        deploy(
+            store,
+            runtime,
+            {"gateway": "update", "caddy": "update", "bridge": "unchanged"},
+            images=newer,
+            command="upgrade",
+        )
+    assert store.refused().keys() == blamed
 
 
 def test_an_image_that_is_gone_stops_nothing(store: Store) -> None:
