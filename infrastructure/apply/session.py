@@ -175,8 +175,9 @@ class Session:
 
     def controller(self, image: str) -> str | None:
         """What logs in within a gateway image, as the host tells; None: the image is not there."""
-        request = requests.ControllerRequest(image)
-        return self._exchange.ask(events.Controller, request).controller
+        self._exchange.send(requests.ControllerRequest(image))
+        # It may be the first question, to a host that waits for another's lock.
+        return self._exchange.until(events.Controller, ANSWER_WITHIN + self.lock_wait).controller
 
     def history(self) -> events.History:
         """The ledger, oldest first, and the release that serves."""

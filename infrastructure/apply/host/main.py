@@ -94,7 +94,8 @@ class Program:
         def waiting(holder: str) -> None:
             self._wire.emit(events.Step(f"waiting for another deploy: {holder}"))
 
-        descriptor = self._store.lock(request.by, request.lock_wait, waiting)
+        gone = self._wire.gone.is_set
+        descriptor = self._store.lock(request.by, request.lock_wait, waiting, gone)
         self._wire.patience = PATIENCE
         if self._store.scratches():
             from infrastructure.apply.host import backup
@@ -402,7 +403,10 @@ class Program:
         from infrastructure.apply.host import backup
 
         if request.repository is not None:
+            from infrastructure.apply.host import scheduled
+
             self._wire.watch()
+            scheduled.require_restic(self._wire)
         request.running = bool(self._runtime.containers())
         return backup.put_back(self._store, self._wire, request)
 

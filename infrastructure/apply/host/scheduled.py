@@ -175,9 +175,10 @@ def keep_backups(
 
     The schedule begins, and takes an earlier one's place, when the first backup has gone well.
     """
+    store.require_here()
     if request.every:
         require_systemd()
-    _require_restic(wire)
+    require_restic(wire)
     wire.emit(events.Step(f"a first backup to {request.repository.to}"))
     with contextlib.ExitStack() as parts:
         folder = tempfile.TemporaryDirectory(prefix=".backup-", dir=_base(store))
@@ -248,6 +249,8 @@ def _run_backup(base: Path) -> None:
     store, settings = Store(str(base)), _read(base, SETTINGS)
     if not settings:
         raise HostFailure("no-schedule", "no backups are wanted any more")
+    # Its journal stands still: a backup of it would be the newest, and push the good ones out.
+    store.require_here()
     found = repository.kept(settings["to"], base / "scheduled")
     target, version = settings["target"], settings["version"]
     try:
@@ -321,7 +324,7 @@ def _read(base: Path, name: str) -> dict[str, Any]:
     return {}
 
 
-def _require_restic(wire: Wire) -> None:
+def require_restic(wire: Wire) -> None:
     """Installs it where it is missing and can be had."""
     if shutil.which("restic"):
         return
@@ -355,6 +358,7 @@ def watch_images(store: Store, request: requests.WatchImagesRequest) -> events.S
     """Has the host ask the registries once a week, or no longer; whether that changed."""
     if not request.wanted:
         return events.Scheduled(disable("images", store.base))
+    store.require_here()
     require_systemd()
     install_program(_base(store), request.program)
     enable("images", f"Whether there are newer images for {store.base.name}", store.base, WEEK)

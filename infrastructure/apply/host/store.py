@@ -71,22 +71,30 @@ class Store:
 
     # --- the lock -----------------------------------------------------------------------------
     def lock(
-        self, by: str, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None
+        self,
+        by: str,
+        wait: float = 0.0,
+        waiting: Callable[[str], None] = lambda _: None,
+        gone: Callable[[], bool] = lambda: False,
     ) -> int:
         """Takes the lock, or says who holds it; returns its descriptor for children to keep.
 
-        Another's is waited for so many seconds; `waiting` hears of whom, now and then.
+        Another's is waited for so many seconds; `waiting` hears of whom, now and then. For nobody:
+        once the client is `gone`, what it wanted may be another's harm by the time it is free.
         """
         with self._writing(untouched=True):
             self.base.mkdir(parents=True, exist_ok=True)
             self.base.chmod(0o700)
             descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             until, tries = time.monotonic() + wait, 0
-            while not self._free(descriptor) and time.monotonic() < until:
+            while not self._free(descriptor) and time.monotonic() < until and not gone():
                 if tries % LOCK_TELLS == 0:
                     waiting(_holder(descriptor))
                 tries += 1
                 time.sleep(LOCK_LOOKS)
+            if gone():
+                os.close(descriptor)
+                raise HostFailure("interrupted", "whoever waited for the lock has gone")
             self._take(descriptor, by)
         self._lock = descriptor
         return descriptor

@@ -551,10 +551,10 @@ def test_restic_is_installed_where_it_is_missing_and_can_be_had(
     monkeypatch.setattr(shutil, "which", lambda name: name if name in there else None)
     monkeypatch.setattr(os, "geteuid", lambda: user)
     if there == {"restic"}:
-        scheduled._require_restic(Kept())
+        scheduled.require_restic(Kept())
     else:
         with pytest.raises(HostFailure) as refused:
-            scheduled._require_restic(Kept())
+            scheduled.require_restic(Kept())
         assert refused.value.code == "restic-missing"
         assert "apt-get install restic" in refused.value.hint
         assert refused.value.details == ("y" * 1999 + "z" if runs else "")
@@ -579,6 +579,31 @@ def test_a_schedule_is_as_it_was_written_down(store: Store) -> None:
     (folder / scheduled.SETTINGS).write_text(json.dumps(settings))
     (folder / scheduled.STATE).write_text(json.dumps(state))
     assert scheduled.facts(store.base) == {**settings, **state}
+
+
+def test_where_the_stack_was_moved_away_from_nothing_goes_on(
+    store: Store,
+    systemd: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Its journal stands still: as the newest backup it would push the good ones out."""
+    scheduled_stack(store)
+    store.leave("me@203.0.113.9")
+    assert fires(store, monkeypatch) == 1
+    assert "the stack was moved to me@203.0.113.9" in capsys.readouterr().err
+    images = requests.WatchImagesRequest(True, "program")
+    for begin in (
+        lambda: kept(store, at(tmp_path / "repository"), every=3600.0),
+        lambda: scheduled.watch_images(store, images),
+    ):
+        with pytest.raises(HostFailure) as refused:
+            begin()
+        assert refused.value.code == "moved-away"
+    assert not (tmp_path / "repository").exists()
+    assert not list(systemd.iterdir())
+    assert not scheduled.watch_images(store, requests.WatchImagesRequest(wanted=False)).changed
 
 
 def test_a_run_that_nobody_wants_any_more_says_so(

@@ -110,6 +110,24 @@ def test_anothers_lock_is_waited_for_if_asked(store: Store) -> None:
     assert caught.value.code == "locked"
 
 
+@pytest.mark.parametrize("frees", [True, False])
+def test_a_lock_is_not_taken_for_one_who_has_gone(store: Store, frees: bool) -> None:
+    """What it came for may be another's harm by the time the lock is free."""
+    store.lock("anna@laptop")
+    other, gone = Store(str(store.base)), threading.Event()
+
+    def waiting(_: str) -> None:
+        gone.set()
+        if frees:
+            store.unlock()
+
+    with pytest.raises(HostFailure) as caught:
+        other.lock("ben", 3600, waiting, gone.is_set)
+    assert caught.value.code == "interrupted"
+    store.unlock()
+    assert Store(str(store.base)).lock("carl")
+
+
 def test_current_switches_and_goes(store: Store) -> None:
     store.lock("me")
     assert store.current() is None
