@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.errors import UsageError
+from infrastructure.errors import Problem, UsageError
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     from infrastructure.cli.app import confirm
 
     _require_users_of_their_own(current, names)
+    behind = _left_behind(current, names)
     quiet = [word for word in _options() if word not in ("--json", "--yes", "-y")]
     looked = _together(current, names, [*quiet, "plan", "--json"], aloud=False)
     broken = [one for one in looked if one.document is None or one.code]
@@ -102,6 +103,8 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
         changed = "changes" if one.document.get("changed") else "nothing to do"
         factor = ", and a second factor to approve" if one.name in asked else ""
         current.out.say(f"{one.name}: {changed}{factor}")
+        if _starts_gateway(one.document) and (left := behind.get(one.name)):
+            current.out.warn(left)
     confirm(current, yes=yes)
     words = [*(word for word in _words() if word not in ("--yes", "-y")), "--yes"]
     free = [name for name in names if name not in asked]
@@ -127,6 +130,22 @@ def _require_users_of_their_own(current: Settings, names: Sequence[str]) -> None
             "a user of its own for each; or name in --target those that shall run",
             code="unsafe",
         )
+
+
+def _left_behind(current: Settings, names: Sequence[str]) -> dict[str, Problem]:
+    """Of the targets that were last started elsewhere: what to say before they are started here."""
+    from infrastructure.cli import whereabouts
+    from infrastructure.config import DEFAULT_FILE, load_all
+
+    every = load_all(current.config or DEFAULT_FILE)
+    found = {one.name: whereabouts.left_behind(one) for one in every if one.name in names}
+    return {name: problem for name, problem in found.items() if problem is not None}
+
+
+def _starts_gateway(planned: Any) -> bool:
+    """Whether a plan does anything to the gateway: what runs already starts no second one."""
+    changes = planned.get("changes", ())
+    return any(one["service"] == "gateway" and one["action"] != "unchanged" for one in changes)
 
 
 def _words() -> list[str]:
@@ -201,7 +220,8 @@ def _one(current: Settings, name: str, words: Sequence[str], *, aloud: bool) -> 
             said = reader.submit(_pass_on, current, name, process.stderr or (), aloud)
             text = process.stdout.read() if process.stdout else ""
             said.result()
-        return Ended(name, process.wait(), text)
+        code = process.wait()
+        return Ended(name, 1 if code < 0 else code, text)  # what a signal has ended has failed
 
 
 def _pass_on(current: Settings, name: str, lines: Iterable[str], aloud: bool) -> None:

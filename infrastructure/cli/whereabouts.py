@@ -39,7 +39,7 @@ def _noted(target: Target) -> str:
 
 
 def left_behind(target: Target) -> Problem | None:
-    """What to say before it is started on a host that has nothing of it."""
+    """What to say before its gateway is started on a host where none of it runs."""
     before = _noted(target)
     if not before or before == _here(target):
         return None

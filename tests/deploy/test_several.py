@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TARGET = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 here = Path(__file__).parent
 words = sys.argv[1:]
@@ -38,11 +38,17 @@ if command == "up":
         time.sleep(0.02)
 print("looking at", name, file=sys.stderr)
 if "--json" in words:
-    print(json.dumps({"changed": True, "twoFactorExpected": plays.get("factor", False)}))
+    document = {"changed": True, "twoFactorExpected": plays.get("factor", False)}
+    document["changes"] = [{"service": "gateway", "action": plays.get("gateway", "unchanged")}]
+    print(json.dumps(document))
 else:
     print(command, "of", name)
 note("end")
-sys.exit(plays.get(command, 0))
+sys.stdout.flush()
+code = plays.get(command, 0)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -127,6 +133,36 @@ def test_one_exit_code(run: Any, codes: tuple[int, int], whole: int) -> None:
     found = json.loads(out)["targets"]
     assert [found[name]["code"] for name in "ab"] == list(codes)
     assert found["a"]["result"]["changed"] is True
+
+
+@pytest.mark.parametrize("other", [0, 3, 4])
+def test_a_command_that_a_signal_has_ended_has_failed(run: Any, other: int) -> None:
+    code, out, _, _ = run(
+        {"a": {"status": -9}, "b": {"status": other}}, "status", "--all", "--json"
+    )
+    assert code == 1
+    assert json.loads(out)["targets"]["a"]["code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "asked"),
+    [
+        ("create", "old.example.org", True),
+        ("restart", "old.example.org", True),
+        ("create", "a.example.org", False),
+        ("unchanged", "old.example.org", False),
+        ("create", "", False),
+    ],
+)
+def test_a_gateway_that_may_run_elsewhere_is_told_before_anything_begins(
+    run: Any, tmp_path: Path, action: str, before: str, asked: bool
+) -> None:
+    if before:
+        (tmp_path / ".gangway/hosts").mkdir(parents=True)
+        (tmp_path / ".gangway/hosts/a").write_text(f"{before}\n")
+    code, _, err, _ = run({"a": {"gateway": action}, "b": {}}, "up", "--all", "--yes")
+    assert code == 0, err
+    assert (f"a was last started on {before}: if it runs there" in err) is asked
 
 
 def test_when_one_cannot_be_planned_nothing_is_changed_anywhere(run: Any) -> None:

@@ -31,6 +31,7 @@ class Hosts:
         self._folder = folder
         self.runs: dict[str, str] = {}
         self.fails: Exception | None = None
+        self.state = "running"
 
     def write(self, at: str) -> None:
         one = {"host": f"me@{at}", "gateway": {"username": "alice"}}
@@ -57,7 +58,8 @@ class Hosts:
             return Outcome("r1", healthy=True, restored=False, seconds=1.0)
 
         session = SimpleNamespace(apply=apply, pending=None)
-        observed = SimpleNamespace(release=release)
+        states = {"gateway": SimpleNamespace(state=self.state)} if release else {}
+        observed = SimpleNamespace(release=release, services=states)
         yield SimpleNamespace(
             target=target, session=session, release=None, observed=observed, plan=plan
         )
@@ -99,6 +101,21 @@ def test_another_host_in_stack_yaml_is_asked_about(
     hosts.runs.clear()
     assert hosts.up(NEW) == 0
     assert "last started" not in capfd.readouterr().err
+
+
+def test_a_host_with_a_release_of_it_that_does_not_run_is_asked_about(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The old machine comes back after a move that could not tell it; or a host is put back."""
+    assert hosts.up(OLD) == 0
+    assert hosts.up(NEW, "--yes") == 0
+    capfd.readouterr()
+    hosts.state = "exited"
+    monkeypatch.setattr(up_command, "confirm", refuse)
+    assert hosts.up(OLD) == 130
+    assert f"prod was last started on {NEW}" in capfd.readouterr().err
+    hosts.state = "running"
+    assert hosts.up(OLD) == 0, "what runs here already is no second one"
 
 
 @pytest.mark.parametrize(

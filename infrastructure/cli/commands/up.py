@@ -80,7 +80,9 @@ def up(
             sandbox.keep(found.target)
         gate = checks_alone(found.target, only, found.observed) if only else None
         show(current, found, plan)
-        left = whereabouts.left_behind(found.target) if plan.previous is None else None
+        gateway = found.observed.services.get("gateway")
+        runs = gateway is not None and gateway.state == "running"
+        left = None if runs else whereabouts.left_behind(found.target)
         if left is not None:
             current.out.warn(left)
         with (
