@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,14 @@ def test_a_login_that_waits_is_no_failure(played: Played) -> None:
     played.fails[f"apply {NEW}"] = WaitingForPerson("not approved in time")
     assert run("--to", f"me@{NEW}") == 4
     assert played.steps[-3:] == RETIRED
+
+
+def test_a_login_that_waits_ends_one_document(
+    played: Played, capfd: pytest.CaptureFixture[str]
+) -> None:
+    played.fails[f"apply {NEW}"] = WaitingForPerson("not approved in time")
+    assert run("--json", "--to", f"me@{NEW}") == 4
+    assert json.loads(capfd.readouterr().out)["files"] == 1
 
 
 def test_what_the_old_one_did_by_itself_ends_and_is_named(

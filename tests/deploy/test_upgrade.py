@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -14,6 +14,7 @@ from infrastructure.apply.session import Outcome
 from infrastructure.cli import host, main
 from infrastructure.cli.commands import upgrade
 from infrastructure.cli.commands.upgrade import beside, is_newer, line
+from infrastructure.errors import WaitingForPerson
 from infrastructure.plan.compute import Change, Plan, compute
 from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.runtime.compose import repository_of
@@ -76,6 +77,85 @@ def test_what_comes_along_with_a_newer_image_is_said() -> None:
     also, others = beside(Plan("new", "old", changes), {"gateway", "caddy", "portal"})
     assert also == {"gateway": "environment TRADING_MODE TWS_USERID"}
     assert others == ["bridge"]
+
+
+class Host:
+    """Stands for a host whose registry has something newer, and how an upgrade ends there."""
+
+    def __init__(self, target: Target, outcome: Outcome | Exception) -> None:
+        self._target, self._outcome = target, outcome
+        self.services = {"gateway": ObservedService("gateway", "running", "healthy", "g:1")}
+
+    @contextmanager
+    def planned(self, *_: object, **__: object) -> Iterator[object]:
+        release = rendered(self._target)
+        observed = Observed("old", {}, self.services)
+        yield SimpleNamespace(
+            target=self._target,
+            session=self,
+            release=release,
+            observed=observed,
+            plan=compute(self._target, release, observed),
+        )
+
+    def newer(self, wanted: dict[str, str]) -> list[Newer]:
+        return [
+            Newer(name, ImageState(image, "old", OLD), self.fetch(image, NEW))
+            for name, image in wanted.items()
+        ]
+
+    def fetch(self, image: str, digest: str) -> ImageState:
+        return ImageState(image, "id", digest, "1.1", "2026-01-03")
+
+    def apply(self, *_: object, **__: object) -> Outcome:
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+@pytest.fixture
+def upgraded(
+    make: Callable[..., Target],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str]]:
+    """Runs `upgrade` against such a host; the exit code and what is said."""
+
+    def run(outcome: Outcome | Exception, *words: str, runs: bool = True) -> tuple[int, str]:
+        target = make(workers={"scan": {"image": "registry.example/scan:1", "memory": 32}})
+        found = Host(target, outcome)
+        if not runs:
+            found.services = {}
+        monkeypatch.setattr(host, "planned", found.planned)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            main(["upgrade", "--yes", *words])
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, capfd.readouterr().err
+
+    return run
+
+
+def test_a_tag_is_to_be_written_down_also_while_a_login_waits(upgraded: Any) -> None:
+    code, said = upgraded(WaitingForPerson("not approved in time"), "gateway", "--to", "10.45.1j")
+    assert code == 4
+    assert "now write the tag 10.45.1j into stack.yaml" in said
+
+
+def test_a_worker_that_ends_is_no_upgrade_that_went_well(upgraded: Any) -> None:
+    outcome = Outcome("new", healthy=True, restored=False, seconds=1.0, workers={"scan": "ended"})
+    code, said = upgraded(outcome, "scan")
+    assert (code, "worker scan: ended" in said) == (1, True)
+    code, said = upgraded(outcome, "gateway")
+    assert (code, "but worker scan: ended" in said) == (0, True)
+
+
+def test_where_nothing_runs_nothing_is_upgraded(upgraded: Any) -> None:
+    """The bridge would be missing, and the image blamed for it."""
+    outcome = Outcome("new", healthy=True, restored=False, seconds=1.0)
+    code, said = upgraded(outcome, "gateway", runs=False)
+    assert (code, "nothing of the stack runs" in said) == (2, True)
 
 
 @pytest.mark.parametrize("service", ["gateway", "caddy"])

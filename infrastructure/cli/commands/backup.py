@@ -301,7 +301,10 @@ def move(
     for line in _to_begin(ended):
         current.out.say(line)
     current.out.say("it is halted: compare with TWS, then ./deploy.py journal accept")
+    if there.stack.workers:
+        current.out.say("workers that wait for that are started by ./deploy.py up after it")
     if waiting is not None:
+        waiting.reported = True  # the document was printed
         raise waiting
 
 

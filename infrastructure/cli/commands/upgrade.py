@@ -58,7 +58,8 @@ def upgrade(
     The host asks the registry and pulls by digest; nothing stops before the image is there and is
     for this kind of machine. Then it goes as with `up`: the old container stops first, and comes
     back, with its image under its name, when the new one does not become healthy. Such an image is
-    not taken again without --again. With --to, write the tag into stack.yaml when it serves.
+    not taken again without --again. A worker is its owner's: one that ends is told, and stays as it
+    is. With --to, write the tag into stack.yaml when it serves.
     The bridge's image is built on the host from the sources that lie here: `up` and `sync bridge`
     take new sources, `rebuild bridge` a newer base image.
 
@@ -70,7 +71,7 @@ def upgrade(
       ./deploy.py upgrade --weekly
     """
     from infrastructure.cli.host import planned
-    from infrastructure.errors import ChangesPending, UsageError
+    from infrastructure.errors import ChangesPending, UsageError, WaitingForPerson
 
     current = settings(context)
     if service is not None and not _from_registry(current, service):
@@ -89,6 +90,9 @@ def upgrade(
     with planned(current, lock=not check, change=_other_tag(service, to)) as found:
         if found.observed.release is None:
             raise UsageError("nothing is deployed yet", hint="./deploy.py up", code="not-deployed")
+        if not found.observed.services and not check:
+            hint = "./deploy.py up starts it, then upgrade"
+            raise UsageError("nothing of the stack runs", hint=hint, code="not-deployed")
         wanted = {
             one.name: one.image
             for one in found.release.services
@@ -108,7 +112,15 @@ def upgrade(
             pending = ChangesPending(f"{len(newer)} newer", hint="./deploy.py upgrade")
             pending.reported = True
             raise pending
-        _take(current, found, newer, document, yes=yes, wait=wait)
+        try:
+            _take(current, found, newer, document, service, yes=yes, wait=wait)
+        except WaitingForPerson:  # the new one stays
+            _to_write(current, to)
+            raise
+    _to_write(current, to)
+
+
+def _to_write(current: Settings, to: str | None) -> None:
     if to is not None:
         current.out.say(f"now write the tag {to} into stack.yaml, or the next up goes back")
 
@@ -206,12 +218,14 @@ def _take(
     found: Planned,
     newer: list[Newer],
     document: dict[str, Any],
+    service: str | None,
     *,
     yes: bool,
     wait: float | None,
 ) -> None:
-    from infrastructure.cli.commands.up import closing, ending, failing
+    from infrastructure.cli.commands.up import ailing, closing, ending, failing
     from infrastructure.cli.plan_view import lines
+    from infrastructure.errors import DeployFailed
     from infrastructure.plan.compute import upgraded
 
     fetched = {one.service: _fetched(current, found.session, one) for one in newer}
@@ -237,8 +251,13 @@ def _take(
             command="upgrade",
             images={image.name: image.id for image in fetched.values()},
         )
+        if why := outcome.workers.get(service or ""):
+            log = f"./deploy.py logs {service}"
+            raise DeployFailed(f"worker {service}: {why}", hint=log, code="worker-ends")
     current.out.document({**document, **ending(outcome)})
     current.out.say(closing(plan, outcome))
+    for told in ailing(outcome):
+        current.out.say(told)
 
 
 def beside(plan: Plan, taken: Collection[str]) -> tuple[dict[str, str], list[str]]:
