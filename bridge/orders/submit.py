@@ -366,15 +366,20 @@ class OrderSubmitter:
     async def repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
         """What to answer when the key has been used; None when the order may be sent (again)."""
         beginning = order_ids.beginning(claim.key_digest)
-        known, records, adopted = await self.database.read(
+        known, records, adopted, archived = await self.database.read(
             lambda connection: (
                 idempotency.get(connection, claim.key_digest),
                 orders.by_key(connection, claim.key_digest),
                 orders.by_key(connection, beginning),
+                idempotency.get(connection, beginning),
             )
         )
-        if adopted:
+        forgotten = known is None and any(each.status is not Status.NOT_SENT for each in records)
+        if adopted or forgotten:
             known, records = await self.database.write(lambda c: _taken_back(c, claim, beginning))
+        mark = known or archived
+        if mark is not None and not mark.body_digest:  # only that it was taken is known
+            raise _archived()
         if known is None:
             return None
         if known.body_digest != claim.body_digest:
@@ -573,10 +578,14 @@ def _rejection(record: OrderRecord, shown: dict[str, Any]) -> OrderRejectedError
     return OrderRejectedError(f"the broker rejected the order: {text}", next_step=step, extra=extra)
 
 
+def _archived() -> OrderArchivedError:
+    return OrderArchivedError("the order of this Idempotency-Key ended long ago")
+
+
 def _replay(known: KeyRecord) -> Answer:
     """The first answer again, be it a success or a rejection."""
     if not known.answer:
-        raise OrderArchivedError("the order of this Idempotency-Key ended long ago")
+        raise _archived()
     try:
         if known.accepted:
             return msgspec.json.decode(known.answer, type=_either(known.answer))

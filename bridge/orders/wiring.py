@@ -73,11 +73,12 @@ def _keep_journal(services: Services) -> None:
     services.provide(OrderJournal, journal)
     services.provide(Probe, Probe(database, condition, services[Urgent]))
     days = timedelta(days=services.environment.journal_keep_days)
-    services.provide(Retention, Retention(database, days))
+    session = services.get(TwsSession)
+    right = (lambda: True) if session is None else session.context.clock_is_known_right
+    services.provide(Retention, Retention(database, days, right))
     service = JournalService(database, condition, services[Auditor], clock)
     services.provide(JournalService, service)
     services.on_last_words(journal.give_up)
-    session = services.get(TwsSession)
     if session is not None:
         session.context.brakes.append(journal.behind)
 

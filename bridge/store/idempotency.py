@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -62,6 +63,30 @@ def answer(
         (to_milliseconds(at), accepted, body, key_digest),
     )
     return answered.rowcount == 1
+
+
+_WHOLE: Final = 64
+"""Characters of a key's digest. Of an order that was adopted from the broker less is known."""
+
+
+def archive(connection: sqlite3.Connection, key_digest: str, *, sent: bool) -> None:
+    """An order has left the journal: with the last of its key the answer goes, the key stays taken.
+
+    That of an adopted order was never claimed, and only the order knew what is known of it; that of
+    one that the broker has shown after all (`sent`) may have been given back.
+    """
+    connection.execute(
+        "UPDATE idempotency SET answer = x'', accepted = coalesce(accepted, 1)"
+        " WHERE key_digest = ? AND NOT EXISTS"
+        " (SELECT 1 FROM orders WHERE key_digest = idempotency.key_digest)",
+        (key_digest,),
+    )
+    if sent or 0 < len(key_digest) < _WHOLE:
+        connection.execute(
+            "INSERT INTO idempotency (key_digest, body_digest, created_at, accepted, answer)"
+            " VALUES (?, '', 0, 1, x'') ON CONFLICT DO NOTHING",
+            (key_digest,),
+        )
 
 
 def release(connection: sqlite3.Connection, key_digest: str) -> bool:

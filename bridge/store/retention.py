@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,16 +26,16 @@ import structlog
 from bridge.clock import Clock
 from bridge.model import Contract
 from bridge.quantity import SLACK
-from bridge.store import executions, orders
+from bridge.store import executions, idempotency, orders
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.identity import sync, write_all
-from bridge.store.rows import from_milliseconds, to_milliseconds
+from bridge.store.rows import as_they_are, from_milliseconds, to_milliseconds
 
 log = structlog.get_logger(__name__)
 FOLDER: Final = "archive"
 AT_ONCE: Final = 100
-FIRST_SECONDS, PAUSE_SECONDS, DAY_SECONDS = 300.0, 1.0, 86_400.0
+FIRST_SECONDS, PAUSE_SECONDS, HOUR_SECONDS, DAY_SECONDS = 300.0, 1.0, 3600.0, 86_400.0
 
 _OLD_ORDERS: Final = """
 SELECT * FROM orders WHERE created_at < :before AND +state = 'terminal' AND ended_at < :before
@@ -64,9 +64,19 @@ class Old(msgspec.Struct, frozen=True):
 
 
 class Retention:
-    """Of one journal; `keep` is how long an order stays in it after its end."""
+    """Of one journal; `keep` is how long an order stays in it after its end.
 
-    def __init__(self, database: Database, keep: timedelta) -> None:
+    `clock_is_right`: a clock that is months ahead would have everything moved that has ended, and
+    what is held as one would fall apart.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keep: timedelta,
+        clock_is_right: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._clock_is_right = clock_is_right
         self._database = database
         self._folder = database.path.parent / FOLDER
         self._keep = keep
@@ -75,6 +85,9 @@ class Retention:
         """Moves what has become old, every day, until cancelled."""
         await clock.sleep(FIRST_SECONDS)
         while True:
+            if not self._clock_is_right():
+                await clock.sleep(HOUR_SECONDS)
+                continue
             try:
                 while await self.move(clock.now()):
                     await clock.sleep(PAUSE_SECONDS)
@@ -94,9 +107,10 @@ class Retention:
         old = await self._database.read(lambda connection: _old(connection, now, self._keep))
         if len(old):
             await asyncio.to_thread(_append, self._folder, old.lines)
-            await self._database.write(lambda connection: _take_out(connection, old))
+            moved = await self._database.write(lambda connection: _take_out(connection, old))
             log.info("journal-archived", orders=len(old.order_ids), executions=len(old.stems))
-        return len(old)
+            return moved
+        return 0
 
 
 def _old(connection: sqlite3.Connection, now: datetime, keep: timedelta) -> Old:
@@ -110,7 +124,7 @@ def _old(connection: sqlite3.Connection, now: datetime, keep: timedelta) -> Old:
     held = _HeldAsOne(connection, now)
     found = Old([], [], {})
     for row in _rows(connection, _OLD_ORDERS, values):
-        if held.by_group(row["group_id"]):
+        if _is_damaged(row, "id", "group_id", "key_digest") or held.by_group(row["group_id"]):
             continue
         found.order_ids.append(row["id"])
         line = {"order": row, **_belongings(connection, row)}
@@ -118,7 +132,7 @@ def _old(connection: sqlite3.Connection, now: datetime, keep: timedelta) -> Old:
         if len(found.order_ids) == AT_ONCE:
             break
     for row in _rows(connection, _OLD_EXECUTIONS, values):
-        if held.by_nobodys(row["perm_id"]):
+        if _is_damaged(row, "stem") or held.by_nobodys(row["perm_id"]):
             continue
         found.stems.append(row["stem"])
         line = {"execution": row, "commission": _commission(connection, row["stem"])}
@@ -143,9 +157,10 @@ class _HeldAsOne:
     def by_group(self, group_id: str) -> bool:
         """Of an order, or of one that goes with it."""
         of_group = self._connection.execute("SELECT id FROM orders WHERE group_id = ?", (group_id,))
-        return any(
-            self._held(executions.of_order(self._connection, row[0])) for row in of_group.fetchall()
-        )
+        names = [as_they_are(row)[0] for row in of_group.fetchall()]
+        if not all(isinstance(name, str) for name in names):
+            return True  # nobody can tell
+        return any(self._held(executions.of_order(self._connection, name)) for name in names)
 
     def by_nobodys(self, perm_id: int) -> bool:
         """Of an order that is none of the bridge's."""
@@ -197,9 +212,14 @@ def _rows(
     """Rows by column; bytes as the text that they are."""
     for row in connection.execute(query, values):
         yield {
-            name: row[name].decode(errors="replace") if isinstance(row[name], bytes) else row[name]
-            for name in row.keys()  # noqa: SIM118
+            name: value.decode(errors="replace") if isinstance(value, bytes) else value
+            for name, value in zip(row.keys(), as_they_are(row), strict=True)
         }
+
+
+def _is_damaged(row: dict[str, Any], *names: str) -> bool:
+    """Whether it cannot be found by a name again: it stays where it is."""
+    return any("\ufffd" in str(row[name]) for name in names)
 
 
 def _month(moment: int) -> str:
@@ -232,22 +252,25 @@ def _append_whole(path: Path, text: bytes) -> None:
         os.close(descriptor)
 
 
-def _take_out(connection: sqlite3.Connection, old: Old) -> None:
+def _take_out(connection: sqlite3.Connection, old: Old) -> int:
+    """How many of them are gone."""
+    moved = 0
     for order_id in old.order_ids:
         filled = connection.execute("SELECT stem FROM executions WHERE order_id = ?", (order_id,))
         _take_out_executions(connection, [row[0] for row in filled.fetchall()])
         connection.execute("DELETE FROM order_events WHERE order_id = ?", (order_id,))
         connection.execute("DELETE FROM order_money WHERE order_id = ?", (order_id,))
-        connection.execute(
-            "UPDATE idempotency SET answer = x'', accepted = coalesce(accepted, 1)"
-            " WHERE key_digest = (SELECT key_digest FROM orders WHERE id = ?)",
-            (order_id,),
-        )
-        connection.execute("DELETE FROM orders WHERE id = ?", (order_id,))
-    _take_out_executions(connection, old.stems)
+        select = "SELECT key_digest, status != 'NotSent' AS sent FROM orders WHERE id = ?"
+        keys = connection.execute(select, (order_id,)).fetchall()
+        moved += connection.execute("DELETE FROM orders WHERE id = ?", (order_id,)).rowcount
+        for row in keys:
+            idempotency.archive(connection, row["key_digest"], sent=bool(row["sent"]))
+    return moved + _take_out_executions(connection, old.stems)
 
 
-def _take_out_executions(connection: sqlite3.Connection, stems: Iterable[str]) -> None:
+def _take_out_executions(connection: sqlite3.Connection, stems: Iterable[str]) -> int:
+    gone = 0
     for stem in stems:
         connection.execute("DELETE FROM commissions WHERE stem = ?", (stem,))
-        connection.execute("DELETE FROM executions WHERE stem = ?", (stem,))
+        gone += connection.execute("DELETE FROM executions WHERE stem = ?", (stem,)).rowcount
+    return gone

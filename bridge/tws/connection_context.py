@@ -221,6 +221,10 @@ class ConnectionContext:
         """Whether this machine's clock and the gateway's are too far apart."""
         return self.clock_skew is not None and abs(self.clock_skew) > MOST_SKEW
 
+    def clock_is_known_right(self) -> bool:
+        """Whether the gateway has said what time it is, and this machine says the same."""
+        return self.clock_skew is not None and not self.clock_is_off
+
     def clock_words(self) -> str:
         """What is wrong with the clock, and what to do."""
         skew = self.clock_skew or 0.0

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from msgspec import structs
 
-from bridge.orders.errors import JournalNotAcceptedError, OrderListedError, TradingHaltedError
+from bridge.orders.errors import (
+    JournalNotAcceptedError,
+    OrderArchivedError,
+    OrderListedError,
+    TradingHaltedError,
+)
 from bridge.orders.journal_service import JournalService
 from bridge.store.orders import Status
+from bridge.store.retention import Retention
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
@@ -72,6 +79,30 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
         assert (await rig.services[JournalService].view()).accepted
         actions = [each.action for each in (await rig.service.audit("", 100)).entries]
         assert {"order.adopted", "journal.accept"} <= set(actions)
+
+
+async def test_the_key_of_an_adopted_order_stays_taken_when_that_is_archived(
+    tmp_path: Path,
+) -> None:
+    """Only a part of it is known, and that is all that is left of the order."""
+    broker = FakeBroker()
+    await lost(tmp_path, broker, everything=False)
+    async with opened(tmp_path, broker) as rig:
+        await accept(rig)
+        adopted = await rig.order()
+        broker.fill(adopted.broker_order_id)
+        newest = await rig.place(key="another")  # the newest stays in the journal
+        broker.fill(newest.broker_order_id)
+        await rig.journal.flush()
+        sent = len(broker.placed)
+        later = rig.clock.now() + timedelta(days=40)
+        assert await Retention(rig.database, timedelta(days=30)).move(later) == 1
+        broker.book.clear()  # the broker has forgotten it, too
+        with pytest.raises(OrderArchivedError):
+            await rig.place()
+        assert len(broker.placed) == sent
+        await rig.place(key="a third")
+        assert len(broker.placed) == sent + 1
 
 
 async def test_a_filled_order_is_adopted_from_its_executions(tmp_path: Path) -> None:

@@ -91,6 +91,34 @@ async def test_the_key_of_an_archived_order_is_refused_for_good(tmp_path: Path) 
         assert len(broker.placed) == 2
 
 
+@pytest.mark.parametrize("archived", [False, True])
+async def test_an_order_that_works_after_all_keeps_its_key(tmp_path: Path, archived: bool) -> None:
+    """It was judged never sent, its key given back, and then the broker showed it."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        first = await rig.place("key-1")
+        broker.fill(first.broker_order_id)
+        broker.fill((await rig.place("key-2")).broker_order_id)
+        await rig.journal.flush()
+        await rig.database.write(
+            lambda c: (
+                c.execute(
+                    "DELETE FROM idempotency WHERE key_digest ="
+                    " (SELECT key_digest FROM orders WHERE id = ?)",
+                    (first.order_id,),
+                ).rowcount
+            )
+        )
+        if archived:
+            later = rig.clock.now() + timedelta(days=40)
+            assert await Retention(rig.database, timedelta(days=30)).move(later) >= 1
+            with pytest.raises(OrderArchivedError):
+                await rig.place("key-1")
+        else:
+            assert (await rig.place("key-1")).order_id == first.order_id
+        assert len(broker.placed) == 2
+
+
 async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:

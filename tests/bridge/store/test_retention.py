@@ -105,6 +105,55 @@ async def test_an_old_order_is_in_a_file_with_all_that_belongs_to_it(database: D
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+async def test_a_key_keeps_its_answer_while_an_order_of_it_is_left(database: Database) -> None:
+    """The first attempt was not sent, the second works still: a repetition is that one's."""
+
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1, key_digest="k" * 64, status=Status.NOT_SENT)
+        add(connection, 2, NOON, key_digest="k" * 64)
+        add(connection, 3, NOON)
+
+    await database.write(make)
+    assert await moved(database) == 1
+    known = await database.read(lambda c: idempotency.get(c, "k" * 64))
+    assert known is not None
+    assert known.answer == b'{"orderId":"x"}'
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("executions", "stem"), ("orders", "group_id"), ("orders", "key_digest")],
+)
+async def test_what_cannot_be_found_by_its_name_stays_and_holds_nothing_up(
+    database: Database, table: str, column: str
+) -> None:
+    """Written into the files again and again, it would fill the disk."""
+
+    def make(connection: sqlite3.Connection) -> None:
+        for number in (1, 2):
+            add(connection, number)
+        add(connection, 3, NOON)
+        nobodys = execution(77, time=OLD, contract=AAPL)
+        executions.record(connection, nobodys, None)
+        name = nobodys.exec_id.rpartition(".")[0] if table == "executions" else "o1"
+        key = "stem" if table == "executions" else "id"
+        connection.execute(
+            f"UPDATE {table} SET {column} = CAST(x'61ff62' AS TEXT) WHERE {key} = ?", (name,)
+        )
+        assert connection.execute("SELECT changes()").fetchone()[0] == 1
+
+    await database.write(make)
+    retention = Retention(database, KEEP)
+    async with asyncio.timeout(30):
+        while await retention.move(NOON):
+            pass
+    before = sum(len(file.read_bytes()) for file in (database.path.parent / FOLDER).glob("*"))
+    assert await retention.move(NOON) == 0
+    after = sum(len(file.read_bytes()) for file in (database.path.parent / FOLDER).glob("*"))
+    assert after == before
+    assert await database.read(lambda c: orders.get(c, "o2")) is None
+
+
 async def test_its_key_stays_taken(database: Database) -> None:
     def make(connection: sqlite3.Connection) -> None:
         add(connection, 1)
@@ -362,6 +411,36 @@ async def test_it_goes_on_day_by_day(database: Database) -> None:
             await asyncio.sleep(0.01)
     task.cancel()
     assert clock.slept[:3] == [300.0, 1.0, 86_400.0]
+
+
+async def test_nothing_is_moved_by_a_clock_that_is_not_known_to_be_right(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, slept, moves = False, list[float](), list[int]()
+    retention = Retention(database, KEEP, lambda: right)
+
+    class Days:
+        def now(self) -> Any:
+            return NOON
+
+        async def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            await asyncio.sleep(0)
+
+    async def move(_: Any) -> int:
+        moves.append(1)
+        return 0
+
+    monkeypatch.setattr(retention, "move", move)
+    task = asyncio.create_task(retention.run(Days()))  # type: ignore[arg-type]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (moves, set(slept[1:])) == ([], {3600.0})
+    right = True
+    async with asyncio.timeout(30):
+        while not moves:
+            await asyncio.sleep(0)
+    task.cancel()
 
 
 async def test_it_goes_on_after_what_nobody_has_thought_of(
