@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.store.rows import detail, from_milliseconds, readable, to_milliseconds
+from bridge.store.rows import as_they_are, detail, from_milliseconds, readable, to_milliseconds
 
 _HEAD: Final = "audit_head"
 FIRST: Final = hashlib.sha256(b"gangway audit log").hexdigest()
@@ -61,7 +61,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 def add(connection: sqlite3.Connection, entry: AuditEntry) -> AuditEntry:
     """Appends an entry; the entry with its number and its place in the chain."""
-    said, highest = connection.execute(_END, (_HEAD,)).fetchone()
+    said, highest = as_they_are(connection.execute(_END, (_HEAD,)).fetchone())
     last, chain = _head_of(said)
     if highest > last:
         for row in connection.execute("SELECT * FROM audit WHERE sequence > ? ORDER BY 1", (last,)):
@@ -142,11 +142,11 @@ SELECT (SELECT value FROM meta WHERE name = ?),
 
 
 def _head(connection: sqlite3.Connection) -> tuple[int, str]:
-    return _head_of(connection.execute(_END, (_HEAD,)).fetchone()[0])
+    return _head_of(as_they_are(connection.execute(_END, (_HEAD,)).fetchone())[0])
 
 
-def _head_of(said: str | None) -> tuple[int, str]:
-    if said is None:
+def _head_of(said: object) -> tuple[int, str]:
+    if not isinstance(said, str):
         return 0, FIRST
     number, _, chain = said.partition(" ")
     if not (number.isascii() and number.isdigit() and len(number) < 19):

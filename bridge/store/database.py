@@ -30,6 +30,7 @@ from bridge.store.errors import (
     StoreTooNewError,
 )
 from bridge.store.identity import Identity, sync
+from bridge.store.rows import DamagedTextError, is_undecodable, reading_what_is_damaged
 
 FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
@@ -239,7 +240,7 @@ class Database:
                 return await loop.run_in_executor(thread, call, *arguments)
         except TimeoutError:
             raise _behind() from None
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, DamagedTextError) as error:
             found = _as_store_error(error)
             if found is error:
                 raise
@@ -279,7 +280,7 @@ class Database:
             return None, StoreBehindError("given up in the meantime")
         self._writer.execute("SAVEPOINT one")
         try:
-            result = write.work(self._writer)
+            result = self._worked(write)
             if write.given_up:
                 raise StoreBehindError("given up in the meantime")
         except Exception as error:
@@ -290,6 +291,16 @@ class Database:
             return None, error
         self._writer.execute("RELEASE one")
         return result, None
+
+    def _worked(self, write: _Write) -> Any:
+        try:
+            return write.work(self._writer)
+        except sqlite3.OperationalError as error:
+            if not is_undecodable(error):
+                raise
+        self._writer.execute("ROLLBACK TO one")
+        with reading_what_is_damaged(self._writer):
+            return write.work(self._writer)
 
     def _tidy_soon(self) -> None:
         self._tidying = None
@@ -311,6 +322,11 @@ class Database:
         self._reader.execute("BEGIN")
         try:
             return work(self._reader)
+        except sqlite3.OperationalError as error:
+            if not is_undecodable(error):
+                raise
+            with reading_what_is_damaged(self._reader):
+                return work(self._reader)
         finally:
             self._reader.execute("ROLLBACK")
 
@@ -332,10 +348,10 @@ def _behind() -> StoreBehindError:
 
 def _as_store_error(error: BaseException) -> BaseException:
     """What SQLite says of the disk or the file, as the journal's error; others as they are."""
+    if isinstance(error, DamagedTextError) or is_undecodable(error):
+        return DamagedRowError(f"a text of the journal is damaged: {error}")
     if not isinstance(error, sqlite3.DatabaseError):
         return error
-    if str(error).startswith("Could not decode"):
-        return DamagedRowError(f"a text of the journal is damaged: {error}")
     step = _TROUBLES.get(_primary(error))
     if step is None:
         return error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, TypeVar
@@ -88,6 +89,60 @@ def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
     )
 
 
+class DamagedTextError(ValueError):
+    """A text of a row is no UTF-8."""
+
+
+class _Undecodable(bytes):
+    """What stands in a column of text, as it is."""
+
+
+class _CheckedRow(sqlite3.Row):
+    """A row of which everything can be read but the texts that are none."""
+
+    def __getitem__(self, key: Any) -> Any:
+        value = super().__getitem__(key)
+        if isinstance(value, _Undecodable):
+            raise DamagedTextError(f"column {key} is no UTF-8")
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        values = tuple(super().__iter__())
+        if any(isinstance(value, _Undecodable) for value in values):
+            raise DamagedTextError("a column is no UTF-8")
+        return iter(values)
+
+
+def _text(raw: bytes) -> str | _Undecodable:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return _Undecodable(raw)
+
+
+def as_they_are(row: sqlite3.Row) -> tuple[Any, ...]:
+    """The values of a row, a text that is none as its bytes."""
+    return tuple(sqlite3.Row.__iter__(row))
+
+
+def is_undecodable(error: BaseException) -> bool:
+    """Whether SQLite has met a text that is no UTF-8: then it gives no row at all."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+
+
+@contextmanager
+def reading_what_is_damaged(connection: sqlite3.Connection) -> Iterator[None]:
+    """Rows with such a text are given meanwhile, and raise where that text is asked for.
+
+    Not always, because each text would cost a call.
+    """
+    connection.text_factory, connection.row_factory = _text, _CheckedRow
+    try:
+        yield
+    finally:
+        connection.text_factory, connection.row_factory = str, sqlite3.Row
+
+
 def wanted(table: str, row: sqlite3.Row, build: Callable[[sqlite3.Row], Row]) -> Row:
     """The row as a value.
 
@@ -131,7 +186,10 @@ def _tell(table: str, row: sqlite3.Row, error: Exception) -> None:
 
 def _name(row: sqlite3.Row) -> str:
     """Its sequence number or its name."""
-    return str(row["sequence"] if "sequence" in row.keys() else row[0])[:80]  # noqa: SIM118
+    try:
+        return str(row["sequence"] if "sequence" in row.keys() else row[0])[:80]  # noqa: SIM118
+    except DamagedTextError:
+        return "of no name"
 
 
 def _line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from bridge.store.rows import detail, from_milliseconds, readable, to_milliseconds
+from bridge.store.rows import as_they_are, detail, from_milliseconds, readable, to_milliseconds
 
 MOST_VERSIONS: Final = 200
 MOST_EVENTS: Final = 20_000
@@ -53,9 +53,16 @@ def newest_rules(connection: sqlite3.Connection) -> tuple[int, str] | None:
 
 
 def memories(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    """What is remembered, by rule and holding."""
-    rows = connection.execute("SELECT rule, holding, content FROM rule_memories")
-    return {(row["rule"], row["holding"]): row["content"] for row in rows}
+    """What is remembered, by rule and holding; nothing of a text that is no UTF-8."""
+    found = {}
+    for row in connection.execute("SELECT rule, holding, content FROM rule_memories"):
+        rule, holding, content = as_they_are(row)
+        found[_text(rule), _text(holding)] = content if isinstance(content, str) else ""
+    return found
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def remember(connection: sqlite3.Connection, rule: str, holding: str, content: bytes) -> None:
@@ -86,7 +93,8 @@ def save_close(
 def open_closes(connection: sqlite3.Connection) -> list[str]:
     """Those that have not ended, the oldest first."""
     rows = connection.execute("SELECT content FROM rule_closes WHERE NOT ended ORDER BY sequence")
-    return [str(row["content"]) for row in rows]
+    contents = [as_they_are(row)[0] for row in rows]
+    return [content if isinstance(content, str) else "" for content in contents]
 
 
 def add_event(connection: sqlite3.Connection, event: RuleEvent) -> RuleEvent:
