@@ -159,11 +159,13 @@ class HostWatch:
         await repeat(self._clock, DISK_SECONDS, "disk", self.look_at_disk, at_once=True)
 
     async def watch_certificate(self) -> None:
+        settled = False  # at the first look of a process nothing is told to have ended yet
         while True:
             fine = False
             with going_on("certificate"):
                 fine = await self.look_at_certificate()
-            await self._clock.sleep(CERTIFICATE_SECONDS if fine else AGAIN_SECONDS)
+            await self._clock.sleep(CERTIFICATE_SECONDS if fine and settled else AGAIN_SECONDS)
+            settled = True
 
     async def watch_backups(self) -> None:
         await repeat(self._clock, BACKUP_SECONDS, "backups", self.look_at_backups, at_once=True)

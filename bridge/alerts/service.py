@@ -90,7 +90,7 @@ class _Letter:
     """A message on its way, and what has become of it.
 
     `over`: what it tells is so no longer. `reached`: somebody has got it. `tried`: set after the
-    first attempt.
+    first attempt. `places`: the services that have got it; `done`: all have.
     """
 
     def __init__(self, kind: AlertKind, message: Message, at: datetime) -> None:
@@ -98,7 +98,8 @@ class _Letter:
         self.message = message
         self.at = at
         self.over = False
-        self.reached = False
+        self.reached = self.done = False
+        self.places = frozenset[int]()
         self.tried = asyncio.Event()
 
 
@@ -152,6 +153,10 @@ class AlertService:
         self._held_back = 0
         self._queue: asyncio.Queue[tuple[_Letter, tuple[_Letter, ...]]] = asyncio.Queue(QUEUE)
         self._on_way: list[_Letter] = []
+        self._good: dict[AlertKind, tuple[_Letter | None, tuple[_Letter, ...]]] = {}
+        """What told last that a condition has ended, and what had told of that."""
+        self._had: dict[AlertKind, _Letter] = {}
+        """Good news that was none any more before every service had it."""
         self._untold: deque[_Letter] = deque()
         self._next_try = 0.0
         self._trying = False
@@ -201,7 +206,7 @@ class AlertService:
         if known is not None and not changed and known.letter is not None:
             self._remind(kind, body, known)
             return
-        letters = known.letters if known is not None else ()
+        letters = known.letters if known is not None else self._unheard_end(kind)
         if changed:
             for letter in letters:
                 letter.over = True
@@ -214,6 +219,15 @@ class AlertService:
         )
         if changed or told:
             self._changed()
+
+    def _unheard_end(self, kind: AlertKind) -> tuple[_Letter, ...]:
+        """Good news is none any more; what it was about goes on where somebody has not got it."""
+        good, letters = self._good.pop(kind, (None, ()))
+        if good is None or good.done:
+            return ()
+        good.over = True
+        self._had[kind] = good
+        return letters
 
     def _remind(self, kind: AlertKind, body: str, known: _Condition) -> None:
         """What was told a day ago is told again; what nobody has got yet is tried anyway."""
@@ -232,12 +246,16 @@ class AlertService:
         """A condition does not hold; told when its beginning was told."""
         if self._settles(kind):
             return
+        known, before = self._active.get(kind), self._had.pop(kind, None)
         letters = self._ended(kind)
         if letters:
             if kind in ANSWERED_BY_A_PERSON:
                 self._last.pop(kind, None)
             message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
-            self._put(kind, message, after=letters)
+            good = self._put(kind, message, after=letters)
+            if good is not None and before is not None and known is not None and not known.letter:
+                good.places = before.places  # they have heard of no trouble since
+            self._good[kind] = (good, letters)
 
     def forgotten(self, kind: AlertKind) -> None:
         """A condition does not hold, and nothing good has come of it: nothing is told."""
@@ -396,9 +414,10 @@ class AlertService:
             self._spawn(self._deliver(letter, after))
 
     async def _deliver(self, letter: _Letter, after: tuple[_Letter, ...]) -> None:
-        if after and not await _heard_of(after):
-            return  # good news about what nobody has heard of
-        if not await self._try(letter) and not letter.over:
+        if after and (not await _heard_of(after) or letter.over):
+            return  # good news about what nobody has heard of, or that is none any more
+        letter.done = await self._try(letter)
+        if not letter.done and not letter.over:
             self._counter.labels(letter.kind.value, "failed").inc()
             if not (letter.reached or after):
                 self._keep_untold(letter)
@@ -406,7 +425,7 @@ class AlertService:
 
     async def _try(self, letter: _Letter) -> bool:
         """Whether each service has got it; each is asked four times, while it tells what is so."""
-        kind, done = letter.kind, frozenset[int]()
+        kind, done = letter.kind, letter.places
         for pause in (0.0, *RETRY_SECONDS):
             if pause:
                 await self._clock.sleep(pause)
@@ -414,7 +433,7 @@ class AlertService:
                     return False
             deliveries = await self._attempt(kind, letter.message, done)
             done |= {place for place, each in enumerate(deliveries) if each.sent}
-            letter.reached = bool(done)
+            letter.places, letter.reached = done, bool(done)
             letter.tried.set()
             if letter.reached:
                 self._arrived(letter)

@@ -282,6 +282,29 @@ def test_a_backup_of_a_clock_that_was_ahead_does_not_stand_for_the_next_years(
     assert AlertKind.BACKUP in host_watch.told.active
 
 
+async def test_a_certificate_is_looked_at_again_soon_after_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look of a process tells of no end: what was told before it would be forgotten."""
+    host_watch = Watched(tmp_path, port=1)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async def fine() -> bool:
+        return True
+
+    monkeypatch.setattr(host_watch.clock, "sleep", sleep)
+    monkeypatch.setattr(host_watch.watch, "look_at_certificate", fine)
+    task = asyncio.create_task(host_watch.watch.watch_certificate())
+    while len(slept) < 3:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert slept[:3] == [60.0, 3600.0, 3600.0]
+
+
 async def test_the_watches_go_on_after_a_look_that_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -482,6 +482,61 @@ async def test_a_message_that_is_sent_again_does_not_come_after_what_it_tells_is
     await alerts.stop()
 
 
+@pytest.mark.parametrize("heard", [True, False], ids=["told", "still on its way"])
+async def test_good_news_does_not_come_after_the_trouble_is_back(heard: bool) -> None:
+    """The last word that a flaky service gets is what is so."""
+    clock, sender = WoundClock(), FickleSender(True, True)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.WAITING_2FA, "approve it")
+    await drained(alerts)
+    sender.takes = [heard, False]
+    alerts.cleared(AlertKind.WAITING_2FA)
+    if heard:
+        await drained(alerts)
+    alerts.raised(AlertKind.WAITING_2FA, "approve it again")
+    sender.takes = [True, True]
+    good = len([title for title in sender.sent if "no longer" in title])
+    assert good == heard
+    await clock.wind(800)
+    await drained(alerts)
+    assert len([title for title in sender.sent if "no longer" in title]) == good
+    assert "waits for your" in sender.sent[-1]
+    await alerts.stop()
+
+
+async def test_a_dead_service_makes_nobody_else_hear_the_end_again_and_again() -> None:
+    clock = WoundClock()
+
+    class OneDead(CountingSender):
+        """The first takes what is not skipped, the second nothing."""
+
+        async def send(
+            self, message: Any, skip: frozenset[int] = frozenset(), within: float | None = None
+        ) -> list[Delivery]:
+            if 0 not in skip:
+                self.sent.append(message.title)
+            return [Delivery(service="ntfy", sent=True), Delivery(service="mail", sent=False)]
+
+    sender = OneDead()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    for _ in range(6):
+        alerts.raised(AlertKind.DISK_LOW, "900 MB are free")
+        await drained(alerts)
+        alerts.cleared(AlertKind.DISK_LOW)
+        await drained(alerts)
+        await clock.wind(5)
+    assert sender.sent == ["The disk is nearly full", "The disk has room again"]
+    await clock.wind(1000)
+    alerts.raised(AlertKind.DISK_LOW, "900 MB are free")
+    await drained(alerts)
+    alerts.cleared(AlertKind.DISK_LOW)
+    await drained(alerts)
+    assert len(sender.sent) == 4, "of what was told again the end is told again"
+    await alerts.stop()
+
+
 async def test_what_lasts_is_told_once_a_day() -> None:
     """Who was away, or has missed the first message, hears of it after all."""
     clock, sender = WoundClock(), CountingSender()
