@@ -44,6 +44,7 @@ class Trail(Struct):
     """One call's entry in the making; the call fills in what it learns.
 
     `journaled`: what the call has done is in the journal; else the entry follows when it can.
+    `reserve`: of a halt or a cancel, for which the disk has some room left.
     `ended`: its last entry, where that was written together with the outcome (`note_end`).
     """
 
@@ -53,6 +54,7 @@ class Trail(Struct):
     target: str = ""
     noted: list[AuditEntry] = []
     journaled: bool = True
+    reserve: bool = False
     ended: AuditEntry | None = None
 
 
@@ -124,13 +126,20 @@ class Auditor:
             self._announce_all(trail.noted, trail.ended)
             return
         entry = self.entry(trail, result)
-        await self.keep(entry, _ENTRY_SECONDS if trail.journaled else 0.0, trail.noted)
+        seconds = _ENTRY_SECONDS if trail.journaled else 0.0
+        await self.keep(entry, seconds, trail.noted, reserve=trail.reserve)
 
     async def keep(
-        self, entry: AuditEntry, seconds: float = 0.0, noted: list[AuditEntry] | None = None
+        self,
+        entry: AuditEntry,
+        seconds: float = 0.0,
+        noted: list[AuditEntry] | None = None,
+        *,
+        reserve: bool = False,
     ) -> None:
         """An entry that follows by itself when the journal does not take it in time.
 
+        `reserve`: of a halt or a cancel, for which the disk has some room left.
         It is a line of the log as well; `noted` are those of transactions before it.
         """
         kept: list[AuditEntry] = []
@@ -143,7 +152,7 @@ class Auditor:
 
         # What was about to be sent is on the disk since before; of the rest a power cut may take a
         # second's, which the log outside has.
-        if not await self._urgent.keep(work, announce, seconds, durable=False):
+        if not await self._urgent.keep(work, announce, seconds, durable=False, reserve=reserve):
             self._announce(entry, journaled=False)
 
     async def note(

@@ -98,6 +98,7 @@ class OrderCanceller:
             require_reach(caller, record.id, record.account, record.symbol)
             if record.status is Status.CANCELLED:
                 return order_view(record)
+            trail.reserve = True
             self.journal.require_open(record)
             if self.journal.withdraw(record):
                 return await self._withdrawn(record, trail)
@@ -172,7 +173,9 @@ class OrderCanceller:
         self._unjournaled.add(order_id)
         self.journal.note(Own(order_id, happening))
         entry = self.auditor.entry(trail, SENDING)
-        writing = asyncio.create_task(self.auditor.keep(entry), name="note-cancel-audit")
+        writing = asyncio.create_task(
+            self.auditor.keep(entry, reserve=True), name="note-cancel-audit"
+        )
         self._noting.add(writing)
         writing.add_done_callback(self._noting.discard)
 

@@ -223,7 +223,7 @@ class HaltSwitch:
         def kept() -> None:
             self._journaled = self._journaled or self._halt is halt
 
-        await asyncio.gather(self._leave_mark(), self._urgent.keep(self._store, kept))
+        await asyncio.gather(self._leave_mark(), self._urgent.keep(self._store, kept, reserve=True))
 
     async def turn_off(self) -> bool:
         """Lets orders through again; False when there was no halt.
@@ -361,6 +361,7 @@ class TradingHalt:
         halt = switch.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
         detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
         async with self._auditor.trail(caller, "trading.halt", detail) as trail:
+            trail.reserve = True
             cancelling = self._canceller.cancel_open(cancel, _CANCEL_SECONDS)
             _, cancelled = await asyncio.gather(switch.keep(), cancelling)
             if cancel == "all" and not cancelled.failed and await self._canceller.is_heard():

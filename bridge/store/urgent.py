@@ -102,16 +102,19 @@ class Urgent:
         seconds: float | None = None,
         *,
         durable: bool = True,
+        reserve: bool = False,
     ) -> bool:
         """Whether `work` is in the journal within `seconds`; if not it follows by itself.
 
         Without `seconds` it gets `WAIT_SECONDS`.
-        `kept` is called on the event loop when it is, sooner or later.
+        `kept` is called on the event loop when it is, sooner or later. `reserve`: of a halt or a
+        cancel, for which the room that is kept may be taken.
         """
-        if not self._condition.writable or len(self._under_way) >= _MOST_UNDER_WAY:
+        tried = self._condition.writable or reserve
+        if not tried or len(self._under_way) >= _MOST_UNDER_WAY:
             self._put(work, kept)
             return False
-        task = asyncio.create_task(self._attempt(work, kept, durable), name="urgent-entry")
+        task = asyncio.create_task(self._attempt(work, kept, durable, reserve), name="urgent-entry")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         await asyncio.wait({task}, timeout=WAIT_SECONDS if seconds is None else seconds)
@@ -134,9 +137,9 @@ class Urgent:
         if self._under_way:
             await asyncio.wait(tuple(self._under_way), timeout=0.5)
 
-    async def _attempt(self, work: Work, kept: Kept | None, durable: bool) -> bool:
+    async def _attempt(self, work: Work, kept: Kept | None, durable: bool, reserve: bool) -> bool:
         try:
-            await self._write(work, durable)
+            await self._write(work, durable, reserve)
         except (StoreError, sqlite3.Error, RuntimeError) as error:
             log.error("journal-entry-postponed", error=str(error))
             self._put(work, kept)
@@ -145,11 +148,13 @@ class Urgent:
             kept()
         return True
 
-    async def _write(self, work: Work, durable: bool) -> None:
+    async def _write(self, work: Work, durable: bool, reserve: bool) -> None:
         try:
             await self._database.write(work, durable=durable)
         except StoreError as error:
-            if not is_full(error) or not await asyncio.to_thread(self.reserve.give_up):
+            if not (reserve and is_full(error)) or not await asyncio.to_thread(
+                self.reserve.give_up
+            ):
                 raise
             log.warning("reserve-given-up")
             await self._database.write(work, durable=durable)

@@ -349,6 +349,27 @@ async def test_the_reserve_is_given_up_for_a_mark_and_for_the_entry(
         assert json.loads((tmp_path / "data" / halt_mark.NAME).read_bytes())["reason"] == "fire"
 
 
+async def test_the_reserve_is_for_a_halt_or_a_cancel_alone(tmp_path: Path) -> None:
+    """A full disk is met by an order first, as a rule: its own audit entry waits."""
+
+    def full(_: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    async with opened(tmp_path, FakeBroker()) as rig:
+        urgent = rig.services[Urgent]
+        await eventually(urgent.reserve.keep)
+        file = tmp_path / "data" / "journal.reserve"
+        assert not await urgent.keep(full)
+        assert file.exists()
+        rig.services.journal.writable = False
+        assert not await urgent.keep(full)
+        assert file.exists()
+        assert not await urgent.keep(full, reserve=True)
+        assert not file.exists()
+
+
 async def test_a_second_halt_never_loosens_the_first(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         assert not (await rig.halt.halt("", "none", CALLER)).allow_closing
