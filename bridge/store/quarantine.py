@@ -21,6 +21,7 @@ from bridge.store.rows import (
 
 LONGEST: Final = 2000
 """Characters that are kept of a message, and of the reason."""
+WHOLE: Final = "came whole later; before: "
 KEPT: Final = 1000
 """Rows; the oldest make room."""
 
@@ -40,9 +41,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def add(connection: sqlite3.Connection, entry: Entry) -> bool:
     """Keeps a message; False when the same one is set aside already."""
+    # What a person has looked at stays so while the broker repeats it, word for word.
     known = connection.execute(
-        "UPDATE quarantine SET times = times + 1, mended_at = NULL WHERE kind = ? AND name = ?",
-        (entry.kind, plain(entry.name)),
+        "UPDATE quarantine SET times = times + 1, content = ?, cause = ?,"
+        " mended_at = CASE WHEN content = ? THEN mended_at END WHERE kind = ? AND name = ?",
+        (
+            plain(entry.content),
+            plain(entry.cause),
+            plain(entry.content),
+            entry.kind,
+            plain(entry.name),
+        ),
     )
     if known.rowcount:
         return False
@@ -65,8 +74,10 @@ def add(connection: sqlite3.Connection, entry: Entry) -> bool:
 def mended(connection: sqlite3.Connection, kind: str, name: str, at: datetime) -> bool:
     """The broker has sent the same thing whole; False when nothing of that name was set aside."""
     found = connection.execute(
-        "UPDATE quarantine SET mended_at = ? WHERE kind = ? AND name = ? AND mended_at IS NULL",
-        (to_milliseconds(at), kind, plain(name)),
+        # Should it come damaged again, even word for word, that is news: no person has seen to it.
+        "UPDATE quarantine SET mended_at = ?, content = substr(? || content, 1, ?)"
+        " WHERE kind = ? AND name = ? AND mended_at IS NULL",
+        (to_milliseconds(at), WHOLE, LONGEST, kind, plain(name)),
     )
     return found.rowcount > 0
 

@@ -132,6 +132,22 @@ def test_a_broker_that_is_away_is_not_restarted_against(stand: Stand) -> None:
     assert stand.asked() == RECONNECT_DATA
 
 
+@pytest.mark.parametrize("by", [-600.0, -7 * 3600.0, 7 * 3600.0])
+def test_a_clock_that_is_set_takes_no_step_again(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    stand.hang(Hang.FARMS)
+    stand.wind(PATIENCE[Hang.FARMS] + 10)
+    assert stand.asked() == RECONNECT_DATA
+    (stand.requests / "request-paper").unlink()
+    moment = NOON + timedelta(seconds=by)
+    monkeypatch.setattr(stand.clock, "now", lambda: moment + timedelta(seconds=stand.clock.passed))
+    stand.wind(125)
+    assert stand.asked() in (RESTART, None)
+    stand.wind(1800)
+    assert [note["step"] for note in stand.notes].count("reconnectdata") == 1
+
+
 def test_each_step_once_in_six_hours_also_by_another_process(stand: Stand) -> None:
     stand.hang(Hang.SILENT)
     stand.wind(400)

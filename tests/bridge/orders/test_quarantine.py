@@ -16,12 +16,13 @@ from msgspec import structs
 
 from bridge.model import CommissionReport
 from bridge.orders.journal_service import JournalService
-from bridge.store import StoreBehindError, StoreError
+from bridge.store import StoreBehindError, StoreError, migrations, quarantine
 from bridge.store.executions import Query
 from simulator.app import Simulator
 from simulator.tws.client import Client
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, opened
+from tests.bridge.orders.samples import NOON
 from tests.bridge.rig import BridgeProcess, eventually
 
 RESTING = {
@@ -88,8 +89,32 @@ async def test_a_person_has_looked(tmp_path: Path) -> None:
         view = await rig.services[JournalService].dismiss(CALLER)
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
+        for commission, quarantined in ((1.0, 0), (2.0, 1)):  # the same again, then another
+            broker.events.commission.emit(
+                CommissionReport(exec_id="x" * 50 + "\ud800", commission=commission, currency="USD")
+            )
+            await rig.journal.flush()
+            found = await rig.services[JournalService].view()
+            assert found.quarantined == quarantined
+        await rig.services[JournalService].dismiss(CALLER)
     async with opened(tmp_path, broker) as rig:
         assert (await rig.services[JournalService].view()).quarantined == 0
+
+
+def test_what_the_broker_has_mended_is_news_when_it_comes_damaged_again(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "x")
+    connection.row_factory = sqlite3.Row
+    migrations.advance(connection)
+    entry = quarantine.Entry(kind="order", name="x", cause="a", content="damaged", at=NOON)
+    quarantine.add(connection, entry)
+    assert quarantine.mended(connection, "order", "x", NOON)
+    assert quarantine.count(connection) == 0
+    quarantine.add(connection, entry)
+    assert quarantine.count(connection) == 1
+    quarantine.dismiss(connection, NOON)
+    quarantine.add(connection, entry)
+    assert quarantine.count(connection) == 0, "a person has seen to that one"
+    connection.close()
 
 
 async def test_the_quarantine_is_counted_after_a_restart(tmp_path: Path) -> None:
