@@ -5,25 +5,32 @@ daemon_title() { echo "engine: bounded logs, file limits, containers survive its
 
 # merge wanted keys into what is there; prints the result, exit 1 when it is the same as before
 daemon_merge() {
-    python3 - "$1" <<'EOF'
+    python3 - "$1" "$(docker info -f '{{.Swarm.LocalNodeState}}' 2>/dev/null)" <<'EOF'
 import json, os, pathlib, sys
 
-path = pathlib.Path("/etc/docker/daemon.json")
+path = pathlib.Path(os.environ.get("DAEMON_FILE") or "/etc/docker/daemon.json")
 try:
     now = json.loads(path.read_text() or "{}") if path.exists() else {}
+    if not isinstance(now, dict):
+        raise ValueError
 except ValueError:
     if sys.argv[1] == "check":
-        print(f"{path} is damaged: it is no JSON")
+        print(f"{path} is damaged: it is no JSON object")
         sys.exit(1)
     path.replace(path.with_suffix(".damaged"))  # kept: somebody's settings may be in it
     now = {}
 wanted = json.loads(json.dumps(now))
-wanted["live-restore"] = True
-wanted.setdefault("log-driver", "local")
+# An engine that does not take one of these would not start at the next boot.
+if sys.argv[2] in ("", "inactive"):  # a swarm and live-restore exclude each other
+    wanted["live-restore"] = True
+options = wanted.get("log-opts") or {}
+# Options without a driver are json-file's, the engine's own: `local` may not know them.
+wanted.setdefault("log-driver", "json-file" if options else "local")
 if wanted["log-driver"] in ("local", "json-file"):
-    wanted.setdefault("log-opts", {}).setdefault("max-size", "10m")
-    wanted["log-opts"].setdefault("max-file", "3")
-wanted.setdefault("default-ulimits", {}).setdefault("nofile", {"Name": "nofile", "Soft": 10000, "Hard": 10000})
+    wanted["log-opts"] = {"max-size": "10m", "max-file": "3", **options}
+if not isinstance(wanted.get("default-ulimits"), dict):
+    wanted["default-ulimits"] = {}
+wanted["default-ulimits"].setdefault("nofile", {"Name": "nofile", "Soft": 10000, "Hard": 10000})
 if wanted == now:
     sys.exit(0)
 if sys.argv[1] == "check":

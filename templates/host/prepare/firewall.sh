@@ -1,10 +1,14 @@
 # A firewall that also holds for published container ports: Docker's own rules come before INPUT's,
 # so the container part stands in DOCKER-USER, which Docker leaves to us and passes first.
 
-firewall_title() { echo "firewall: SSH, $(firewall_ports); all else closed, for containers too"; }
+firewall_title() {
+    [ "$FIREWALL" = 1 ] || { echo "firewall: none of gangway's"; return; }
+    echo "firewall: SSH, $(firewall_ports); all else closed, for containers too"
+}
 
 FIREWALL_PROGRAM=${FIREWALL_PROGRAM:-/usr/local/sbin/gangway-firewall}
 FIREWALL_UNIT=/etc/systemd/system/gangway-firewall.service
+IPV6=${IPV6:-/proc/net/if_inet6}
 
 # Ours, and what is open already: a stack of another stack.yaml may need it, and who prepares one stack
 # must not cut another one off. Removing the program and preparing again forgets them.
@@ -58,7 +62,7 @@ clear_tables() {
 
 case ${1:-start} in
 stop) clear_tables iptables; clear_tables ip6tables ;;
-*) [ -n "$outside" ] || { echo "no interface with a default route: nothing to guard"; exit 0; }
+*) [ -n "$outside" ] || { echo "no interface has a default route yet"; exit 1; }
    tables iptables icmp; tables ip6tables ipv6-icmp ;;
 esac
 exit 0
@@ -79,6 +83,8 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=$FIREWALL_PROGRAM
 ExecStop=$FIREWALL_PROGRAM stop
+Restart=on-failure
+RestartSec=10
 
 [Install]
 WantedBy=multi-user.target docker.service
@@ -86,22 +92,35 @@ EOF
 }
 
 # The ports that sshd really listens on, and the one that this very session came in by.
+# What an earlier preparation has kept open stays: somebody may come in by it.
 firewall_ssh_ports() {
-    { sshd -T 2>/dev/null | awk '/^port /{ print $2 }'; echo "$SSH_PORT"; echo "$SESSION_PORT"; } |
-        grep -x '[1-9][0-9]*' | sort -un | tr '\n' ' ' | sed 's/ $//'
+    {
+        sshd -T 2>/dev/null | awk '/^port /{ print $2 } /^listenaddress /{ n = split($2, part, ":"); print part[n] }'
+        systemctl show -p Listen ssh.socket sshd.socket 2>/dev/null | sed -n 's/^Listen=.*:\([0-9]*\) (Stream)$/\1/p'
+        sed -n 's/^SSH_PORTS="\([0-9 ]*\)"$/\1/p' "$FIREWALL_PROGRAM" 2>/dev/null | tr ' ' '\n'
+        echo "$SSH_PORT"
+        echo "$SESSION_PORT"
+    } | grep -x '[1-9][0-9]*' | sort -un | tr '\n' ' ' | sed 's/ $//'
 }
 
 # Both chains are passed: other programs may have put tables of their own in place of these.
 firewall_in_force() {
-    for pair in INPUT:GANGWAY-INPUT DOCKER-USER:GANGWAY-DOCKER; do
-        iptables -w -S "${pair%%:*}" 2>/dev/null | grep -q -- "-j ${pair##*:}" && continue
-        echo "its rules are not in force (${pair%%:*})"
-        return 1
+    for tables in iptables ip6tables; do
+        [ "$tables" = iptables ] || { [ -e "$IPV6" ] && ip6tables -w -n -L >/dev/null 2>&1; } || continue
+        for pair in INPUT:GANGWAY-INPUT DOCKER-USER:GANGWAY-DOCKER; do
+            "$tables" -w -S "${pair%%:*}" 2>/dev/null | grep -q -- "-j ${pair##*:}" && continue
+            echo "its rules are not in force (${pair%%:*}$([ "$tables" = iptables ] || echo ', IPv6'))"
+            return 1
+        done
     done
 }
 
 firewall_check() {
-    [ "$FIREWALL" = 1 ] || { echo "switched off in the configuration"; return 0; }
+    if [ "$FIREWALL" != 1 ]; then
+        [ ! -e "$FIREWALL_PROGRAM" ] || { echo "not wanted, and in force still from an earlier prepare; to end it: systemctl disable --now gangway-firewall"; return 0; }
+        echo "not wanted"
+        return 0
+    fi
     FIREWALL_SSH_PORTS=$(firewall_ssh_ports)
     firewall_program | same "$FIREWALL_PROGRAM" || { echo "not installed, or for other ports"; return 1; }
     systemd || return 0

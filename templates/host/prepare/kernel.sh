@@ -21,8 +21,16 @@ kernel_overruled() {
     [ -x "$KERNEL_READER" ] || return 0
     kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
         last=$("$KERNEL_READER" --cat-config 2>/dev/null | tr -d ' \t' | grep "^$key=" | tail -n 1)
-        [ "${last#*=}" = "$value" ] || echo "another file sets $last at the next boot"
+        kernel_enough "$key" "${last#*=}" "$value" || echo "another file sets $last at the next boot"
     done
+}
+
+# kernel_enough KEY NOW WANTED: of a limit more is as good; a shell does not count as far as the kernel.
+kernel_enough() {
+    case $1 in
+    fs.file-max | net.core.somaxconn) [ ${#2} -gt 12 ] || [ "$2" -ge "$3" ] 2>/dev/null ;;
+    *) [ "$2" = "$3" ] ;;
+    esac
 }
 
 kernel_check() {
@@ -31,12 +39,14 @@ kernel_check() {
     [ -z "$overruled" ] || { echo "$overruled"; return 1; }
     kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
         now=$(sysctl -n "$key" 2>/dev/null) || continue
-        if [ "$key" = fs.file-max ]; then [ "$now" -ge "$value" ] 2>/dev/null || { [ ${#now} -gt 12 ] || { echo "$key is $now"; exit 1; }; }
-        elif [ "$now" != "$value" ]; then echo "$key is $now"; exit 1; fi
+        kernel_enough "$key" "$now" "$value" || { echo "$key is $now"; exit 1; }
     done
 }
 
 kernel_apply() {
     kernel_wanted | put "$KERNEL_FILE" 644
-    [ $? -le 1 ] && sysctl -q -p "$KERNEL_FILE"
+    [ $? -le 1 ] || return 1
+    kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
+        kernel_enough "$key" "$(sysctl -n "$key" 2>/dev/null)" "$value" || sysctl -q "$key=$value" || exit 1
+    done
 }

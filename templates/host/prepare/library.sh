@@ -23,6 +23,9 @@ missing() {
     for package in "$@"; do installed "$package" || printf '%s ' "$package"; done
 }
 
+# How long the machine runs already: the clock may be set meanwhile.
+seconds() { read -r up _ </proc/uptime && echo "${up%%.*}"; }
+
 # apt ARGUMENTS: waits for whoever holds a lock of apt's (a fresh machine updates itself at once, and
 # for the lists' lock apt-get itself does not wait), tries again what the network has broken off, and
 # mends what a power loss left half done.
@@ -30,12 +33,16 @@ apt() {
     left=$APT_LOCK_SECONDS
     tries=3
     while :; do
-        said=$(apt-get -qq -o DPkg::Lock::Timeout="$APT_LOCK_SECONDS" -o Acquire::Retries=3 "$@" 2>&1 >/dev/null) && return 0
+        began=$(seconds)
+        said=$(apt-get -qq -o DPkg::Lock::Timeout="$left" -o Acquire::Retries=3 "$@" 2>&1 >/dev/null) && return 0
         case $said in
         *"Could not get lock"* | *"Unable to lock"* | *"Unable to acquire"*)
             [ "$left" -gt 0 ] || { echo "apt is busy: $said"; return 1; }
             sleep 3
-            left=$((left - 3))
+            took=$(($(seconds) - began)) # for dpkg's own lock apt-get itself has waited
+            [ "$took" -ge 3 ] || took=3
+            left=$((left - took))
+            [ "$left" -gt 0 ] || left=0
             ;;
         *"dpkg was interrupted"* | *"fix-broken install"* | *"half-installed"*)
             # What a power loss in the middle of an installation leaves: it is gone through with.

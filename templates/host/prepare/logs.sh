@@ -9,6 +9,8 @@ logs_wanted() { printf '# Written by gangway prepare.\n[Journal]\nSystemMaxUse=2
 logs_check() {
     systemd || { echo "no systemd here"; return 0; }
     logs_wanted | same "$LOGS_FILE" || { echo "unbounded"; return 1; }
+    last=$(systemd-analyze cat-config systemd/journald.conf 2>/dev/null | grep '^SystemMaxUse=' | tail -n 1)
+    [ -z "$last" ] || [ "$last" = SystemMaxUse=200M ] || echo "but another file sets $last"
 }
 
 logs_apply() {

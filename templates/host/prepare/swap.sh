@@ -1,12 +1,31 @@
 # Swap, so that a memory peak of the gateway slows the machine instead of killing it. Permanent.
 
-SWAP_FILE=/swapfile
+SWAP_FILE=${SWAP_FILE:-/swapfile}
 FSTAB=${FSTAB:-/etc/fstab}
 FSTAB_GENERATOR=/usr/lib/systemd/system-generators/systemd-fstab-generator
 
 swap_title() { echo "at least $SWAP_MB MB of swap, also after a reboot"; }
 
-swap_active_mb() { awk 'NR > 1 { sum += $3 } END { printf "%d", (sum + 1023) / 1024 }' /proc/swaps; }
+SWAPS=${SWAPS:-/proc/swaps}
+
+# MB of swap that is active and comes again at the next boot; ours counts, and is looked after below.
+swap_active_mb() {
+    awk 'NR > 1 { print $1, $3 }' "$SWAPS" | while read -r file size; do
+        if swap_lasts "$file"; then echo "$size"; fi
+    done | awk '{ sum += $1 } END { printf "%d", (sum + 1023) / 1024 }'
+}
+
+# Whether something brings it at a boot: one that a person has only switched on has no file of a unit.
+swap_lasts() {
+    if [ "$1" = "$SWAP_FILE" ] || ! systemd; then return 0; fi
+    unit=$(systemd-escape -p --suffix=swap "$1") || return 0
+    for one in "$unit" $(systemctl show -p Following --value "$unit"); do
+        [ -z "$(systemctl show -p FragmentPath --value "$one")" ] || return 0
+    done
+    return 1
+}
+
+swap_ours() { grep -q "^$SWAP_FILE " "$SWAPS"; }
 
 swap_check() {
     [ "$SWAP_MB" -eq 0 ] && { echo "not wanted for this profile"; return 0; }
@@ -14,7 +33,7 @@ swap_check() {
     # mkswap keeps one page for itself, so a file of 1024 MB shows a little less.
     [ "$((active + 1))" -ge "$SWAP_MB" ] || { echo "$active MB active"; return 1; }
     if damaged "$FSTAB"; then echo "$FSTAB is damaged (NUL bytes, as a power loss leaves them)"; return 1; fi
-    if grep -q "^$SWAP_FILE " /proc/swaps && ! swap_next_boot; then
+    if swap_ours && ! swap_next_boot; then
         echo "$SWAP_FILE is active, but the next boot would not bring it"
         return 1
     fi
@@ -43,6 +62,9 @@ fstab_wanted() {
     printf '%s none swap sw 0 0\n' "$SWAP_FILE"
 }
 
+# MB that our file takes on the disk, in use or not: it goes before another one is made.
+swap_file_mb() { if [ -f "$SWAP_FILE" ]; then du -m "$SWAP_FILE" | cut -f 1; else echo 0; fi; }
+
 swap_make() {
     rm -f "$SWAP_FILE"
     if [ "$(stat -f -c %T /)" = btrfs ]; then
@@ -56,14 +78,19 @@ swap_make() {
 
 swap_apply() {
     if [ "$(($(swap_active_mb) + 1))" -lt "$SWAP_MB" ]; then
-        grep -q "^$SWAP_FILE " /proc/swaps && { swapoff "$SWAP_FILE" || return 1; }
-        wanted=$((SWAP_MB - $(swap_active_mb)))
-        free=$(df -Pm / | awk 'NR == 2 { print $4 }')
+        # What there is stays until there is room for what takes its place.
+        before=$(awk -v file="$SWAP_FILE" '$1 == file { printf "%d", ($3 + 1023) / 1024 }' "$SWAPS")
+        wanted=$((SWAP_MB - $(swap_active_mb) + ${before:-0}))
+        free=$(($(df -Pm / | awk 'NR == 2 { print $4 }') + $(swap_file_mb)))
         [ "$free" -gt "$((wanted + 512))" ] || { echo "only $free MB free on /, $wanted MB of swap wanted and 512 MB must stay"; return 1; }
-        swap_make "$wanted" && swapon "$SWAP_FILE" || return 1
+        ! swap_ours || swapoff "$SWAP_FILE" || return 1
+        if ! { swap_make "$wanted" && swapon "$SWAP_FILE"; }; then
+            [ -z "$before" ] || { swap_make "$before" && swapon "$SWAP_FILE"; }
+            return 1
+        fi
     fi
-    grep -q "^$SWAP_FILE " /proc/swaps || ! damaged "$FSTAB" || { fstab_mended; return; }
-    grep -q "^$SWAP_FILE " /proc/swaps || return 0
+    swap_ours || ! damaged "$FSTAB" || { fstab_mended; return; }
+    swap_ours || return 0
     fstab_wanted | put "$FSTAB" 644
     [ $? -le 1 ]
 }

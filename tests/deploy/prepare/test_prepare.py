@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -211,7 +213,13 @@ def test_cloud_init_carries_the_same_script() -> None:
     assert document["runcmd"] == [[PROGRAM]]
 
 
-USED = ("swap", "daemon", "firewall")
+USED = ("swap", "kernel", "daemon", "folder", "upgrades", "firewall")
+
+
+def program(path: Path, does: str) -> None:
+    """A program of this name, in place of the machine's own."""
+    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.chmod(0o755)
 
 
 def shell(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -280,8 +288,181 @@ def test_a_firewall_of_which_a_part_is_gone_is_not_in_force(chains: str, missing
         }
         firewall_in_force
     """
-    found = shell(played, CHAINS=chains)
+    found = shell(played, CHAINS=chains, IPV6="/nonexistent")
     assert (found.returncode, missing in found.stdout) == (int(bool(missing)), True), found
+
+
+@pytest.mark.parametrize(("sixth", "missing"), [("INPUT DOCKER-USER", ""), ("INPUT", "IPv6")])
+def test_a_firewall_without_its_half_for_ipv6_is_not_in_force(sixth: str, missing: str) -> None:
+    played = """
+        iptables() { echo "-A $3 -i eth0 -j GANGWAY-${3%%-*}"; }
+        ip6tables() {
+            case " $SIXTH -L" in *" $3"*) echo "-A $3 -i eth0 -j GANGWAY-${3%%-*}" ;; esac
+        }
+        firewall_in_force
+    """
+    found = shell(played, SIXTH=sixth, IPV6="/dev/null")
+    assert (found.returncode, missing in found.stdout) == (int(bool(missing)), True), found
+
+
+SSHD = """
+    sshd() { printf 'port 22\\nlistenaddress 0.0.0.0:2222\\nlistenaddress [::]:2223\\n'; }
+    systemctl() { printf 'Listen=[::]:2224 (Stream)\\nListen=\\n'; }
+    firewall_ssh_ports
+"""
+
+
+def test_every_way_in_that_is_or_was_used_stays_open(tmp_path: Path) -> None:
+    """`Port` is 22 where only ListenAddress names ports; an earlier session came by 4022."""
+    program = tmp_path / "gangway-firewall"
+    program.write_text('PORTS="80 443"\nSSH_PORTS="22 4022"\n')
+    found = shell(SSHD, FIREWALL_PROGRAM=str(program)).stdout.split()
+    assert set(found) >= {"22", "2222", "2223", "2224", "4022"}
+
+
+def test_a_firewall_that_is_not_wanted_and_in_force_is_told(tmp_path: Path) -> None:
+    off = "FIREWALL=0; firewall_title; firewall_check"
+    program = tmp_path / "gangway-firewall"
+    assert "all else closed" not in shell(off, FIREWALL_PROGRAM=str(program)).stdout
+    program.write_text("")
+    said = shell(off, FIREWALL_PROGRAM=str(program))
+    assert (said.returncode, "disable --now gangway-firewall" in said.stdout) == (0, True)
+
+
+HEAD = "Filename Type Size Used Priority\n"
+SWAPPING = """
+    swapoff() { echo "off $*" >>"$LOG"; }
+    swapon() { echo "on $*" >>"$LOG"; }
+    swap_make() { echo "make $1" >>"$LOG"; [ "$1" != "$BROKEN" ]; }
+    df() { echo "Filesystem"; echo "/dev/vda1 30000 20000 $FREE 70% /"; }
+    systemd() { true; }
+    systemctl() { case "$*" in *FragmentPath*"$UNIT"*) echo /run/x.swap ;; esac; }
+    fstab_wanted() { cat "$FSTAB"; }
+"""
+
+
+def swapping(tmp_path: Path, text: str, swaps: str, **more: str) -> tuple[int, list[str]]:
+    """Runs lines of the swap step on a machine that is played; what it did."""
+    (tmp_path / "swaps").write_text(HEAD + swaps)
+    (tmp_path / "fstab").write_text("")
+    log = tmp_path / "log"
+    log.write_text("")
+    files = {"SWAPS": tmp_path / "swaps", "FSTAB": tmp_path / "fstab", "LOG": log}
+    program(tmp_path / "systemd-escape", 'shift 2; echo "${1##*/}.swap"')
+    variables = {"FREE": "9000", "UNIT": "none", "BROKEN": "none", **more}
+    done = shell(
+        f"SWAP_MB=1024\nPATH={tmp_path}:$PATH\n{SWAPPING}\n{text}",
+        **{name: str(path) for name, path in files.items()},
+        **variables,
+    )
+    return done.returncode, log.read_text().splitlines()
+
+
+OURS = "/swapfile file 524284 0 -2\n"
+
+
+def test_swap_is_not_taken_away_where_there_is_no_room_for_more(tmp_path: Path) -> None:
+    assert swapping(tmp_path, "swap_apply", OURS, FREE="1100") == (1, [])
+    code, did = swapping(tmp_path, "swap_apply", OURS)
+    assert (code, did) == (0, ["off /swapfile", "make 1024", "on /swapfile"])
+    code, did = swapping(tmp_path, "swap_apply", OURS, BROKEN="1024")
+    assert (code, did[-2:]) == (1, ["make 512", "on /swapfile"])
+
+
+@pytest.mark.parametrize(
+    ("swaps", "unit", "enough"),
+    [
+        ("/swap2 file 2097148 0 -2\n", "none", 1),  # somebody's swapon, of which no boot knows
+        ("/swap2 file 2097148 0 -2\n", "swap2.swap", 0),
+        ("/swap2 file 524284 0 -2\n" + OURS, "none", 1),
+        ("/swap2 file 524284 0 -2\n" + OURS, "swap2.swap", 0),
+        ("", "none", 1),
+    ],
+)
+def test_only_swap_that_comes_again_counts(
+    tmp_path: Path, swaps: str, unit: str, enough: int
+) -> None:
+    check = "swap_next_boot() { true; }\nswap_check"
+    assert swapping(tmp_path, check, swaps, UNIT=unit)[0] == enough
+
+
+@pytest.mark.parametrize(
+    ("before", "swarm", "wanted"),
+    [
+        ("", "", {"log-driver": "local", "live-restore": True}),
+        ('{"log-opts": {"tag": "x"}}', "inactive", {"log-driver": "json-file"}),
+        ('{"log-opts": null}', "", {"log-driver": "local"}),
+        ('{"live-restore": false}', "active", {"live-restore": False}),
+        ("{}", "active", {"live-restore": None}),
+        ("[1]", "", {"log-driver": "local", "live-restore": True}),
+    ],
+)
+def test_the_engine_would_take_what_is_written_for_it(
+    tmp_path: Path, before: str, swarm: str, wanted: dict[str, Any]
+) -> None:
+    """Else it would not start at the next boot."""
+    file = tmp_path / "daemon.json"
+    if before:
+        file.write_text(before)
+    played = f"docker() {{ echo {swarm}; }}\n"
+    for call, code in (("check", 1), ("apply", 0), ("check", 0)):
+        done = shell(f"{played}daemon_merge {call}", DAEMON_FILE=str(file))
+        assert done.returncode == code, done
+        assert "Traceback" not in done.stderr
+    found = json.loads(file.read_text())
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert found["log-opts"]["max-size"] == "10m"
+
+
+@pytest.mark.parametrize(
+    ("key", "now", "enough"),
+    [
+        ("fs.file-max", "9223372036854775807", 0),
+        ("fs.file-max", "2097152", 0),
+        ("fs.file-max", "1000", 1),
+        ("net.core.somaxconn", "4096", 0),
+        ("vm.swappiness", "60", 1),
+        ("vm.swappiness", "10", 0),
+    ],
+)
+def test_of_a_limit_more_is_as_good(key: str, now: str, enough: int) -> None:
+    wanted = {"fs.file-max": "200000", "net.core.somaxconn": "1024", "vm.swappiness": "10"}[key]
+    assert shell(f"kernel_enough {key} {now} {wanted}").returncode == enough
+
+
+@pytest.mark.parametrize(
+    ("dump", "said"),
+    [
+        ('APT::Periodic::Unattended-Upgrade "1";', ""),
+        ('Unattended-Upgrade::Automatic-Reboot "true";', "reboot by itself"),
+        ('APT::Periodic::Enable "0";', "switches them off"),
+    ],
+)
+def test_what_another_file_makes_of_the_upgrades_is_told(
+    tmp_path: Path, dump: str, said: str
+) -> None:
+    program(tmp_path / "apt-config", f"echo '{dump}'")
+    played = f"PATH={tmp_path}:$PATH\nsystemd() {{ false; }}\nupgrades_overruled"
+    done = shell(played)
+    assert (done.returncode, said in done.stdout, bool(done.stdout)) == (0, True, bool(said))
+
+
+@pytest.mark.parametrize(
+    ("mode", "lock", "own"), [(0o700, True, True), (0o755, True, False), (0o700, False, False)]
+)
+@root_only
+def test_a_folder_of_a_login_without_sudo_stays_its_own(
+    tmp_path: Path, mode: int, lock: bool, own: bool
+) -> None:
+    folder = tmp_path / "gangway"
+    (folder / "prod").mkdir(parents=True)
+    if lock:
+        (folder / "prod/lock").write_text("")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+    folder.chmod(mode)
+    found = shell(f"DEPLOY_FOLDER={folder}\nfolder_check")
+    assert ("who deploys there" in found.stdout) is own
 
 
 def of_program(program: Path) -> dict[str, str]:
@@ -396,6 +577,26 @@ def test_a_fresh_machine_that_updates_itself_is_waited_for(tmp_path: Path) -> No
     assert done.returncode == 0, done
     asked = (tmp_path / "apt-get.asked").read_text().splitlines()
     assert [line.split()[-1] for line in asked] == ["update", "update", "update", "curl"]
+
+
+def test_dpkgs_lock_is_waited_for_as_long_and_no_longer(tmp_path: Path) -> None:
+    """For that one apt-get itself waits, each time it is called."""
+    text = """
+        seconds() { cat "$UPTIME"; }
+        printf 100 >"$UPTIME"
+        install curl
+    """
+    waits = (
+        'echo "$*" >>"$0.asked"; printf 104 >"$UPTIME"; echo "E: Could not get lock" >&2; exit 100'
+    )
+    program(tmp_path / "apt-get", waits)
+    program(tmp_path / "sleep", 'printf "$(($(cat "$UPTIME") + 600))" >"$UPTIME"')
+    done = shell(
+        f"PATH={tmp_path}:$PATH\n{text}", APT_LOCK_SECONDS="600", UPTIME=str(tmp_path / "uptime")
+    )
+    assert (done.returncode, "apt is busy" in done.stdout) == (1, True)
+    asked = (tmp_path / "apt-get.asked").read_text().splitlines()
+    assert [line.split("Timeout=")[1].split()[0] for line in asked] == ["600", "0"]
 
 
 def test_a_lock_that_is_never_freed_is_named(tmp_path: Path) -> None:
