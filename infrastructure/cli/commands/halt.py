@@ -12,6 +12,7 @@ from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.events import Cancelled, Halted
+    from infrastructure.apply.session import Session
 
 HALTING = {"left", "empty"}
 """What became of the mark, where it halts."""
@@ -51,15 +52,41 @@ def halt(
     cancel = "none" if keep_orders else "all" if every else "opening"
     with connected(current, current.target()) as session:
         found = session.halt(cancel, recorded(reason))
+        failed = _failed(found)
         if found.way == "bridge":
-            current.out.document(_document(found, None))
-            _tell_bridge(current, found.answer)
-            return
-        _tell_mark(current, found)
-        wanted = every or (cancel == "opening" and _agreed(current))
-        straight = session.cancel_all() if wanted else None
+            _tell_bridge(current, found)
+            if not failed:
+                current.out.document(_document(found, None))
+                return
+        else:
+            _tell_mark(current, found)
+        wanted = every or (cancel == "opening" and _agreed(current, found))
+        straight = _straight(current, session, found) if wanted else None
     current.out.document(_document(found, straight))
+    if failed and straight is None:
+        current.out.say("what failed is open still: ./deploy.py halt --all, or TWS, cancels it")
+        raise typer.Exit(1)
     _end(current, found, straight, unasked=cancel == "opening" and not wanted)
+
+
+def _failed(found: Halted) -> list[str]:
+    """The orders whose cancel the bridge could not send."""
+    cancelled = found.answer.get("cancelled") if isinstance(found.answer, dict) else None
+    failed = cancelled.get("failed") if isinstance(cancelled, dict) else None
+    return list(failed) if found.way == "bridge" and isinstance(failed, list) else []
+
+
+def _straight(current: Settings, session: Session, found: Halted) -> Cancelled:
+    """The global cancel; where that cannot go out it is said what has become of the halt."""
+    from infrastructure.errors import GangwayError
+
+    try:
+        return session.cancel_all()
+    except GangwayError as error:
+        told = {"error": error.code, "message": error.message}
+        current.out.document({**_document(found, None), **told})
+        error.reported = True
+        raise
 
 
 def recorded(reason: str) -> str:
@@ -86,27 +113,32 @@ def _end(current: Settings, found: Halted, straight: Cancelled | None, *, unaske
     """Says what became of the orders; the exit code says whether all that was wanted is so."""
     if straight is not None:
         _tell_straight(current, straight)
-    if found.mark not in HALTING or (straight is not None and straight.left != 0):
+    held = found.way == "bridge" or found.mark in HALTING
+    if not held or (straight is not None and straight.left != 0):
         raise typer.Exit(1)
     if unasked:
         current.out.say("no order was cancelled: ./deploy.py halt --all cancels every open order")
         raise typer.Exit(UNASKED)
 
 
-def _agreed(current: Settings) -> bool:
+def _agreed(current: Settings, found: Halted) -> bool:
     if current.out.json or not sys.stdin.isatty():
         return False
+    why = "around" if found.way == "bridge" else "without"
     question = (
-        "without the bridge protective orders cannot be told apart: "
+        f"{why} the bridge protective orders cannot be told apart: "
         "cancel EVERY open order of every client at the gateway?"
     )
     return typer.confirm(question, default=False, err=True)
 
 
-def _tell_bridge(current: Settings, answer: dict[str, Any]) -> None:
+def _tell_bridge(current: Settings, found: Halted) -> None:
+    answer = found.answer
     current.out.say("trading is halted, by the bridge")
     cancelled = answer.get("cancelled")
-    if isinstance(cancelled, dict):
+    if isinstance(cancelled, dict) and answer.get("cancel") == "all" and not _failed(found):
+        current.out.say("  a global cancel was sent: it takes every open order of every client")
+    elif isinstance(cancelled, dict):
         told = ", ".join(
             f"{len(value) if isinstance(value, list) else value} {name}"
             for name, value in cancelled.items()
@@ -116,7 +148,12 @@ def _tell_bridge(current: Settings, answer: dict[str, Any]) -> None:
     if not answer.get("journaled", True):
         current.out.say("  the journal could not be written; the halt holds all the same")
     if not answer.get("survivesRestart", True):
-        current.out.say("  do not restart the bridge: it could not keep the halt")
+        if found.mark in HALTING:
+            current.out.say("  the bridge could not keep the halt; a mark beside it holds instead")
+        else:
+            current.out.say("  do not restart the bridge: it could not keep the halt")
+    if _failed(found) and answer.get("nextStep"):
+        current.out.say(f"  {answer['nextStep']}")
     current.out.say("  ./deploy.py resume lets orders through again")
 
 
