@@ -29,10 +29,18 @@ printf '%s\\n' "$answer"
 
 SEE_SCREEN = (
     "exec setsid --wait bash -c 'DISPLAY=${DISPLAY:-:1} socat -T 40 STDIO"
-    ' EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"; kill -KILL 0\''
+    ' EXEC:"x11vnc -inetd -nopw -quiet -noshm -noxdamage -nosel -norc"; kill -KILL 0\''
 )
 """x11vnc on standard input and output: no port, no password. Some versions do not end when they are
 left, so the whole process group does."""
+
+NO_HOOK = 99
+TYPE_LINE = (
+    f"hook={HOOKS_FOLDER}/second-factor.sh; grep -qs '^type)' \"$hook\" || exit {NO_HOOK};"
+    ' exec bash "$hook" type'
+)
+"""Types the line on standard input into the window that asks for a code, which gets the keys first.
+A container of an earlier release has no such hook."""
 
 SHOW_SCREEN = """
 read -r password; umask 077; file=$(mktemp)

@@ -22,7 +22,7 @@ from infrastructure.runtime.containers import (
     parse_neighbours,
     parse_top,
 )
-from infrastructure.runtime.rfb import Viewer
+from infrastructure.runtime.rfb import Viewer, no_screen
 from infrastructure.runtime.streamed import (
     PREPARE,
     BuildLog,
@@ -454,8 +454,13 @@ class ComposeRuntime:
         return done.returncode == 0, (done.stdout + done.stderr).strip()
 
     def type_code(self, container: Container, code: str) -> None:
-        with self._viewer(container) as viewer:
-            viewer.type_line(code)
+        words = commands.interactive(container.id, ["bash", "-c", commands.TYPE_LINE])
+        done = self._try(words, SLOW, f"{code}\n")
+        if done.returncode == commands.NO_HOOK:
+            with self._viewer(container) as viewer:
+                viewer.type_line(code)
+        elif done.returncode:
+            raise no_screen()
 
     def picture(self, container: Container) -> bytes:
         with self._viewer(container) as viewer:

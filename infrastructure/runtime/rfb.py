@@ -89,15 +89,15 @@ class Viewer:
 
     def _greet(self) -> None:
         if self._read(12)[:4] != b"RFB ":
-            raise _no_screen()
+            raise no_screen()
         self._write(b"RFB 003.003\n")
         if self._read(4) != b"\0\0\0\1":  # no password
-            raise _no_screen()
+            raise no_screen()
         self._write(b"\1")
         self.width, self.height = struct.unpack(">HH16x", self._read(20))
         (length,) = struct.unpack(">I", self._read(4))
         if not 0 < self.width <= _BIGGEST or not 0 < self.height <= _BIGGEST or length > _BIGGEST:
-            raise _no_screen()
+            raise no_screen()
         self._read(length)
 
     def _update(self, pixels: bytearray) -> int:
@@ -115,7 +115,7 @@ class Viewer:
     def _rectangle(self, pixels: bytearray) -> int:
         left, top, width, height, encoding = struct.unpack(">HHHHi", self._read(12))
         if encoding or left + width > self.width or top + height > self.height:
-            raise _no_screen()
+            raise no_screen()
         for row in range(top, top + height):
             start = (row * self.width + left) * 4
             pixels[start : start + width * 4] = self._read(width * 4)
@@ -124,7 +124,7 @@ class Viewer:
     def _read(self, count: int) -> bytes:
         found = self._output.read(count)
         if len(found) < count:
-            raise _no_screen()
+            raise no_screen()
         return found
 
     def _write(self, content: bytes) -> None:
@@ -132,10 +132,11 @@ class Viewer:
             self._input.write(content)
             self._input.flush()
         except OSError:
-            raise _no_screen() from None
+            raise no_screen() from None
 
 
-def _no_screen() -> HostFailure:
+def no_screen() -> HostFailure:
+    """The gateway has no window that can be seen or typed into."""
     return HostFailure(
         "no-screen",
         "the gateway's screen cannot be reached",

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bridge.login import states
+from bridge.login.model import TOKEN
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
@@ -29,6 +30,7 @@ from infrastructure.runtime.containers import actions, serving
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bridge.login.model import Login
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Log, Runtime
@@ -36,6 +38,20 @@ if TYPE_CHECKING:
 
 POLL = 0.2
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+HAS_SESSION = (states.LOGGED_IN, states.BLOCKED, states.UNKNOWN)
+
+
+def _keeps(login: Login) -> bool:
+    """Whether it is on its way with the session that it had: at night, or asked for just now."""
+    if login.state == states.RESTARTING:
+        return True
+    return login.state == states.LOGGING_IN and login.began == TOKEN and login.code is None
+
+
+def _takes_a_code(login: Login) -> bool:
+    return login.state == states.WAITING_2FA and login.kind in ("code", None)
 
 
 class Operator:
@@ -141,13 +157,25 @@ class Operator:
         if not container.running:
             return False
         found = of_container(container, self._runtime.login_facts(), (), sessions)
-        if any(
-            one.state not in (states.LOGGED_IN, states.BLOCKED, states.UNKNOWN) for one in found
+        if all(one.state in HAS_SESSION or _keeps(one) for one in found) and any(
+            map(_keeps, found)
         ):
+            self._say("the gateway restarts already, with its session")
+            return True
+        without = [one for one in found if one.state not in HAS_SESSION]
+        if not without:
+            self._say("the gateway restarts inside its container, with its session")
+            return self._runtime.soft_restart(container, ports)
+        if len(without) == len(found):
             self._say("the gateway is not logged in: there is no session to keep")
             return False
-        self._say("the gateway restarts inside its container, with its session")
-        return self._runtime.soft_restart(container, ports)
+        kept = " and ".join(one.session or "" for one in found if one.state in HAS_SESSION)
+        lost = " and ".join(f"{one.session} is {one.state}" for one in without)
+        raise HostFailure(
+            "soft-restart-refused",
+            f"{lost}, and {kept} has a session that a restart of the container would end",
+            "wait for the other one; ./deploy.py restart gateway --cold begins both anew",
+        )
 
     def _record(self, command: str, result: str, by: str, began: float) -> None:
         word, _, reason = result.partition(": ")
@@ -341,6 +369,14 @@ class Operator:
     def type_code(self, request: requests.TypeCodeRequest) -> None:
         """Types a code, and waits a while for what becomes of the login."""
         container = self._gateway()
+        found = of_container(container, self._runtime.login_facts(), (), request.asked.sessions)
+        if not any(one.state == states.UNKNOWN or _takes_a_code(one) for one in found):
+            # A person took longer than the window: Enter would go into whatever is there now.
+            raise HostFailure(
+                "no-code-asked",
+                f"no code is asked for any more: the login is {farthest(found).state}",
+                "./deploy.py login says what is asked for",
+            )
         self._runtime.type_code(container, request.code)
         deadline = time.monotonic() + request.seconds
         while time.monotonic() < deadline and not self._wire.gone.is_set():

@@ -13,9 +13,10 @@ from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import LoginState
+    from infrastructure.apply.protocol.events import Status
     from infrastructure.apply.session import Session
 
-WAITING, BLOCKED = "waiting-2fa", "blocked"
+WAITING = "waiting-2fa"
 ENDS_WITHIN = 60.0
 """Seconds that the gateway gets for what follows a code."""
 
@@ -43,6 +44,7 @@ def login(
       ./deploy.py login --code - < code.txt
       ./deploy.py login --screenshot gateway.png
     """
+    from bridge.login import states
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError, WaitingForPerson
     from infrastructure.files import refuse_existing, write_new
@@ -59,7 +61,7 @@ def login(
     given = _given() if code else None
     with connected(current, target) as session:
         session.open()
-        found = session.status().login
+        found = _farthest(session.status())
         if screenshot is not None:
             write_new(screenshot, session.picture())
             current.out.say(f"the gateway's window is in {screenshot}")
@@ -72,7 +74,7 @@ def login(
     current.out.row(told)
     if hint:
         current.out.say(f"hint: {hint}")
-    if found["state"] in (WAITING, BLOCKED) and not _types_itself(found):
+    if found["state"] in states.FOR_A_PERSON and not _types_itself(found):
         error = WaitingForPerson(told, hint=hint)
         error.reported = True
         raise error
@@ -134,4 +136,12 @@ def _typed(current: Settings, session: Session, found: LoginState, code: str) ->
         told, hint = in_words(found)
         raise UsageError(f"no code is asked for: {told}", hint=hint, code="no-code-asked")
     current.out.say("typing the code into the gateway's window")
-    return session.type_code(code, ENDS_WITHIN).login
+    return _farthest(session.type_code(code, ENDS_WITHIN))
+
+
+def _farthest(status: Status) -> LoginState:
+    """Of two sessions the one that waits for a person, if one does."""
+    from bridge.login import states
+
+    waits = [one for one in status.logins if one["state"] in states.FOR_A_PERSON]
+    return next((one for one in waits if not _types_itself(one)), status.login)

@@ -147,3 +147,37 @@ def test_where_no_temporary_file_can_be_made_nothing_is_loaded(
     with pytest.raises(HostFailure) as caught:
         runtime.load([b"x"])
     assert caught.value.code == "disk-full"
+
+
+@pytest.mark.parametrize(("code", "how"), [(0, ""), (99, "typed"), (1, "refused")])
+def test_a_code_goes_into_the_window_that_asks(
+    runtime: ComposeRuntime, monkeypatch: pytest.MonkeyPatch, code: int, how: str
+) -> None:
+    """By the container's own hook, which gives that window the keys; an earlier one has none."""
+    asked: list[tuple[str, str]] = []
+    typed: list[str] = []
+
+    def run(command: list[str], _: float, text: str = "") -> subprocess.CompletedProcess[str]:
+        asked.append((command[-1], text))
+        return subprocess.CompletedProcess(command, code, "", "")
+
+    class Viewed:
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def type_line(self, text: str) -> None:
+            typed.append(text)
+
+    monkeypatch.setattr(runtime, "_try", run)
+    monkeypatch.setattr(runtime, "_viewer", lambda _: Viewed())
+    if how == "refused":
+        with pytest.raises(HostFailure):
+            runtime.type_code(GATEWAY, "123456")
+    else:
+        runtime.type_code(GATEWAY, "123456")
+    assert typed == (["123456"] if how == "typed" else [])
+    ((script, text),) = asked
+    assert ("second-factor.sh" in script, text) == (True, "123456\n")
+    assert "123456" not in script

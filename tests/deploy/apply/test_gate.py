@@ -217,6 +217,48 @@ def test_a_gateway_that_is_logged_in_restarts_softly(store: Store, clock: Clock)
     assert runtime.afresh == []
 
 
+@pytest.mark.parametrize(
+    "story",
+    [
+        {0.0: "launch password", 1.0: "login", 5.0: "restarting"},
+        {0.0: "launch password", 1.0: "login", 5.0: "restarting", 8.0: "launch token"},
+    ],
+    ids=["restarting", "begins with its token"],
+)
+def test_a_session_that_is_just_being_kept_is_not_broken_off(
+    store: Store, clock: Clock, story: dict[float, str]
+) -> None:
+    """The nightly restart, or the one that was asked for before a connection was lost."""
+    runtime = Soft(clock, {**story, 30.0: "login"})
+    clock.now += 10
+    with pytest.raises(HostFailure):  # the story is over before this moment
+        restart(store, runtime, cold=False)
+    assert (runtime.done, runtime.afresh) == ([], [])
+
+
+@pytest.mark.parametrize("other", ["push", "held bad-credentials"])
+def test_one_session_is_not_ended_for_the_other(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    runtime = Soft(clock, {})
+    at = int(clock.now) - 100
+    monkeypatch.setattr(
+        runtime,
+        "login_facts",
+        lambda: {
+            "live": f"{at} launch password\n{at + 1} login\n",
+            "paper": f"{at} launch password\n{at + 1} {other}\n",
+        },
+    )
+    checks: Checks = {"gateway": {"sessions": ["live", "paper"], "twoFactorWait": 1}}
+    request = RestartRequest("gateway", False, [14003, 14004], checks, wait=30, by="me")
+    with pytest.raises(HostFailure) as refused:
+        Operator(store, runtime, FakeWire()).restart(request)
+    assert refused.value.code == "soft-restart-refused"
+    assert "live has a session" in refused.value.message
+    assert (runtime.done, runtime.afresh) == ([], [])
+
+
 def test_up_on_a_held_gateway_begins_afresh(clock: Clock) -> None:
     runtime = Gateway(clock, begun(at5="refused", at6="held bad-credentials"))
     clock.now += 10

@@ -784,7 +784,7 @@ def test_a_code_is_typed_and_what_becomes_of_it_told(
     monkeypatch.setattr(operate, "POLL", 0.0)
     runtime = Engine(Container("gateway", "g", state="running", health="starting"))
     looks = [
-        facts(a="launch password", b="push"),
+        facts(a="launch password", b="code"),
         facts(a="launch password"),
         facts(a="launch password", b="login"),
     ]
@@ -797,6 +797,17 @@ def test_a_code_is_typed_and_what_becomes_of_it_told(
     (status,) = ask(runtime, requests.TypeCodeRequest("123456", 30, asked))
     assert status["login"]["state"] == "logged-in"
     assert runtime.done == ["type 123456"]
+
+
+@pytest.mark.parametrize("last", ["login", "held bad-credentials", "attempt 2"])
+def test_a_code_that_nobody_asks_for_any_more_is_not_typed(ask: Ask, last: str) -> None:
+    """A person waited for the SMS: Enter would go into whatever window is there."""
+    runtime = Engine(Container("gateway", "g", state="running", health="starting"))
+    runtime.facts_of_logins = facts(a="launch password", b="push", c=last)
+    asked = requests.StatusRequest(1, ["paper"], "paper")
+    (refused,) = ask(runtime, requests.TypeCodeRequest("123456", 30, asked))
+    assert refused["code"] == "no-code-asked"
+    assert runtime.done == []
 
 
 # --- logs -----------------------------------------------------------------------------------------
