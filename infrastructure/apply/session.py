@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from infrastructure.apply.bundle import owners, pack, reused
-from infrastructure.apply.checks import checks, ends
+from infrastructure.apply.checks import checks, checks_alone, ends
 from infrastructure.apply.exchange import ANSWER_WITHIN, WORK_WITHIN, Exchange, Listener
 from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
@@ -316,19 +316,25 @@ class Session:
             afresh=True,
         )
 
-    def restart(self, service: str, *, cold: bool, wait: float | None = None) -> Outcome:
-        """Restarts one service.
+    def restart(
+        self, service: str, observed: Observed, *, cold: bool, wait: float | None = None
+    ) -> Outcome:
+        """Restarts one service, of what was `observed`.
+
+        One that leans on what does not serve itself only has to run.
 
         Raises:
             WaitingForPerson: the new login was not approved in time; it goes on waiting.
             DeployFailed: it did not become healthy.
         """
-        names = [service, *(["bridge"] if service == "gateway" else [])]
+        wanted = checks_alone(self._target, service, observed)
+        if service == "gateway":
+            wanted = checks(self._target, [service, "bridge"])
         request = requests.RestartRequest(
             service,
             cold,
             [COMMAND_PORTS[mode] for mode in self._target.stack.sessions],
-            checks(self._target, names),
+            wanted,
             wait or HEALTHY_WITHIN,
             person(),
             stretch=stretch(wait),
@@ -530,6 +536,14 @@ class Session:
         """Returns when the VNC server has ended on its own; meant to be interrupted."""
         self._exchange.until(events.Ended, None)
         self._screen_on = False
+
+    def stay(self) -> None:
+        """Stays connected; meant to be interrupted.
+
+        Raises:
+            HostUnreachable: the connection is lost: the host says all the time that it is there.
+        """
+        self._exchange.until(events.Ended, None)
 
     # --- the kill switch: needs no `begin` ------------------------------------------------------
     def halt(self, cancel: str, reason: str) -> events.Halted:

@@ -108,11 +108,15 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     confirm(current, yes=yes)
     words = [*(word for word in _words() if word not in ("--yes", "-y")), "--yes"]
     free = [name for name in names if name not in asked]
-    turns = _turns(current)
+    turns, stop = _turns(current), threading.Event()
     with ThreadPoolExecutor(1) as beside:
-        others = beside.submit(_together, current, free, words, turns) if free else None
-        done = [_in_turn(current, name, words, turns) for name in asked]
-        done += others.result() if others is not None else []
+        others = beside.submit(_together, current, free, words, turns, stop=stop) if free else None
+        try:
+            done = [_in_turn(current, name, words, turns, stop=stop) for name in asked]
+            done += others.result() if others is not None else []
+        except BaseException:
+            stop.set()  # what waits for its host is not begun any more
+            raise
     return _told(current, sorted(done, key=lambda one: names.index(one.name)))
 
 
@@ -188,11 +192,13 @@ def _together(
     turns: Mapping[str, threading.Lock] | None = None,
     *,
     aloud: bool = True,
+    stop: threading.Event | None = None,
 ) -> list[Ended]:
+    def one(name: str) -> Ended:
+        return _in_turn(current, name, words, turns or {}, aloud=aloud, stop=stop)
+
     with ThreadPoolExecutor(max(1, len(names) if turns else min(AT_ONCE, len(names)))) as pool:
-        return list(
-            pool.map(lambda name: _in_turn(current, name, words, turns or {}, aloud=aloud), names)
-        )
+        return list(pool.map(one, names))
 
 
 def _in_turn(
@@ -202,8 +208,11 @@ def _in_turn(
     turns: Mapping[str, threading.Lock],
     *,
     aloud: bool = True,
+    stop: threading.Event | None = None,
 ) -> Ended:
     with turns.get(name, nullcontext()):
+        if stop is not None and stop.is_set():
+            return Ended(name, 130, "")
         return _one(current, name, words, aloud=aloud)
 
 

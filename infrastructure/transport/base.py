@@ -191,6 +191,7 @@ class RelayServer(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     block_on_close = False
+    allow_reuse_address = True  # the same port again, right after Ctrl-C
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """One connection failed, and with it no more; nothing of it reaches the terminal."""
@@ -213,7 +214,15 @@ def relay(open_far: Callable[[], Any], local_port: int) -> Iterator[int]:
                 _pump(self.request, far)
                 back.join()
 
-    with RelayServer(("127.0.0.1", local_port), Handler) as server:
+    try:
+        listening = RelayServer(("127.0.0.1", local_port), Handler)
+    except OSError as error:
+        raise UsageError(
+            f"port {local_port} of 127.0.0.1 cannot be used: {error.strerror}",
+            hint="without --port a free one is taken",
+            code="local-port-taken",
+        ) from None
+    with listening as server:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
         try:
             yield server.server_address[1]

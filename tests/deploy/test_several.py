@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +166,35 @@ def test_a_gateway_that_may_run_elsewhere_is_told_before_anything_begins(
     code, _, err, _ = run({"a": {"gateway": action}, "b": {}}, "up", "--all", "--yes")
     assert code == 0, err
     assert (f"a was last started on {before}: if it runs there" in err) is asked
+
+
+def test_what_waits_for_its_host_is_not_begun_after_an_interrupt(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = threading.Event()
+    begun: list[str] = []
+
+    class Turn:
+        """The host is free when the one before has ended."""
+
+        def __enter__(self) -> None:
+            assert interrupted.wait(30)
+            time.sleep(0.3)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    def one(_: Any, name: str, words: Any, *, aloud: bool) -> several.Ended:
+        if "plan" in words:
+            plan = {"changed": True, "twoFactorExpected": name == "a"}
+            return several.Ended(name, 0, json.dumps(plan))
+        begun.append(name)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(several, "_one", one)
+    monkeypatch.setattr(several, "_turns", lambda _: {"a": contextlib.nullcontext(), "b": Turn()})
+    code, *_ = run({"a": {}, "b": {}}, "up", "--all", "--yes")
+    assert (code, begun) == (130, ["a"])
 
 
 def test_when_one_cannot_be_planned_nothing_is_changed_anywhere(run: Any) -> None:

@@ -52,8 +52,8 @@ def restart(
         current.out.say(forecast.line)
         confirm(current, yes=yes)
     with connected(current, target) as session:
-        session.open(lock=True)
-        outcome = session.restart(service, cold=cold, wait=wait)
+        observed = session.open(lock=True)
+        outcome = session.restart(service, observed, cold=cold, wait=wait)
     current.out.document(
         {
             "target": target.name,

@@ -50,8 +50,10 @@ def rollback(
         if typed is not None:
             current.out.warn(typed)
         if not plan.changed:
-            current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
-            current.out.say(f"release {plan.release} serves already")
+            current.out.document({**document, "healthy": None, "restored": False, "seconds": 0})
+            current.out.say(
+                f"release {plan.release} serves already; ./deploy.py status says how it is"
+            )
             return
         if plan.forecast.expected or typed is not None or worth_asking(plan):
             confirm(current, yes=yes)

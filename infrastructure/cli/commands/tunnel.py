@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -47,7 +47,7 @@ def tunnel(
                 current.out.say("it is on this machine already: no tunnel is needed")
                 return
             current.out.say("until Ctrl-C")
-            wait()
+            wait(session)
 
 
 def far_end(session: Session, target: Target, service: Service) -> tuple[str, int]:
@@ -61,10 +61,7 @@ def far_end(session: Session, target: Target, service: Service) -> tuple[str, in
     return session.address("gateway"), RELAY_PORTS[target.stack.session]
 
 
-def wait() -> None:
-    """Until Ctrl-C, which is how it is meant to end."""
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        return
+def wait(session: Session) -> None:
+    """Until Ctrl-C, which is how it is meant to end; a lost connection ends it, too."""
+    with contextlib.suppress(KeyboardInterrupt):
+        session.stay()

@@ -1,6 +1,7 @@
 """SSH without an engine: whose key is believed, and what a program's pipes carry."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from infrastructure.config import Target
 from infrastructure.config.host import Host, likely_host
 from infrastructure.errors import ConfigError, HostKeyError, HostUnreachable, UsageError
 from infrastructure.transport import Transport, connect_host
-from infrastructure.transport.base import run
+from infrastructure.transport.base import relay, run
 from infrastructure.transport.openssh import program
 from tests.deploy.transport.server import Server, server
 
@@ -267,3 +268,17 @@ def test_a_fingerprint_that_is_none_is_not_passed_over(mark: str) -> None:
         connect_host(Host(address="127.0.0.1", port=1), mark),
     ):
         pass
+
+
+def test_a_port_here_that_is_taken_is_named_and_can_be_used_again_soon() -> None:
+    def far() -> socket.socket:
+        raise OSError("nobody is there")
+
+    with relay(far, 0) as port:
+        with pytest.raises(UsageError) as refused, relay(far, port):
+            pass
+        assert refused.value.code == "local-port-taken"
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            assert client.recv(1) == b""  # the server closes first: its side waits a minute
+    with relay(far, port) as again:
+        assert again == port
