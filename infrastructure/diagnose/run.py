@@ -9,10 +9,10 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from infrastructure.config.terms import TWS_PORTS
-from infrastructure.errors import GangwayError
+from infrastructure.errors import GangwayError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,9 +122,9 @@ def diagnose(
 def read_key(target: Target, file: Path | None) -> str:
     """The key of the file, else the first key from the store."""
     if file is not None:
-        from infrastructure.files import given_text
+        from infrastructure.mcp.bridge import read_key as from_file
 
-        return given_text(file).strip()
+        return from_file(file)
     from infrastructure.config import secrets
 
     return secrets.read(target, target.stack.bridge.admin_key).decode()
@@ -136,8 +136,7 @@ def outside(target: Target, key: str, *, connect_once: bool, url: str | None) ->
 
     address = url or public(target)
     way = Way("from outside", address)
-    parts = urlsplit(address)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    parts, host, port = _parts(address)
     if port in TWS_PORTS:
         text = (
             f"port {port} speaks the TWS API, not HTTP: the bridge's HTTP API is at"
@@ -155,6 +154,22 @@ def outside(target: Target, key: str, *, connect_once: bool, url: str | None) ->
         context = tls(trusted=trusted) if parts.scheme == "https" else None
         ask(way, Client(host, port, context, key), connect_once=connect_once)
     return way
+
+
+def _parts(address: str) -> tuple[SplitResult, str, int]:
+    """The address with its host and port; UsageError for what is none."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise UsageError(f"--url {address!r} is no address: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"--url {address!r} is no http or https address")
+    if parts.path.strip("/") or parts.query:
+        raise UsageError(
+            f"--url {address!r} leads below an address", hint="the bridge answers at its root"
+        )
+    return parts, parts.hostname, port
 
 
 def within(current: Settings, target: Target, key: str, *, connect_once: bool) -> Way | None:
