@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,6 +72,7 @@ def multiply(path: Path, count: int) -> None:
     connection.commit()
     connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
+    os.sync()  # an order would wait for the disk to take gigabytes that no year writes at once
 
 
 async def place(ours: BridgeProcess, count: int) -> list[float]:
