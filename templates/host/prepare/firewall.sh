@@ -117,7 +117,7 @@ firewall_in_force() {
 
 firewall_check() {
     if [ "$FIREWALL" != 1 ]; then
-        [ ! -e "$FIREWALL_PROGRAM" ] || { echo "not wanted, and in force still from an earlier prepare; to end it: systemctl disable --now gangway-firewall"; return 0; }
+        ! iptables -w -S INPUT 2>/dev/null | grep -q -- '-j GANGWAY-INPUT' || { echo "not wanted, and in force still from an earlier prepare; to end it: systemctl disable --now gangway-firewall"; return 0; }
         echo "not wanted"
         return 0
     fi

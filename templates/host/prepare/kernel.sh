@@ -1,4 +1,5 @@
-# Kernel settings: swap as a buffer, not as a habit; a JVM that may reserve more than there is; room for files.
+# Kernel settings: swap as a buffer, not as a habit; a JVM that may reserve more than there is.
+# Limits of files and sockets stay the system's own, which are higher than any that we would need.
 
 kernel_title() { echo "kernel settings for a small machine with a JVM"; }
 
@@ -9,8 +10,6 @@ kernel_wanted() {
 # Written by gangway prepare.
 vm.swappiness = 10
 vm.overcommit_memory = 1
-fs.file-max = 200000
-net.core.somaxconn = 1024
 EOF
 }
 
@@ -21,16 +20,8 @@ kernel_overruled() {
     [ -x "$KERNEL_READER" ] || return 0
     kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
         last=$("$KERNEL_READER" --cat-config 2>/dev/null | tr -d ' \t' | grep "^$key=" | tail -n 1)
-        kernel_enough "$key" "${last#*=}" "$value" || echo "another file sets $last at the next boot"
+        [ "${last#*=}" = "$value" ] || echo "another file sets $last at the next boot"
     done
-}
-
-# kernel_enough KEY NOW WANTED: of a limit more is as good; a shell does not count as far as the kernel.
-kernel_enough() {
-    case $1 in
-    fs.file-max | net.core.somaxconn) [ ${#2} -gt 12 ] || [ "$2" -ge "$3" ] 2>/dev/null ;;
-    *) [ "$2" = "$3" ] ;;
-    esac
 }
 
 kernel_check() {
@@ -39,14 +30,11 @@ kernel_check() {
     [ -z "$overruled" ] || { echo "$overruled"; return 1; }
     kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
         now=$(sysctl -n "$key" 2>/dev/null) || continue
-        kernel_enough "$key" "$now" "$value" || { echo "$key is $now"; exit 1; }
+        [ "$now" = "$value" ] || { echo "$key is $now"; exit 1; }
     done
 }
 
 kernel_apply() {
     kernel_wanted | put "$KERNEL_FILE" 644
-    [ $? -le 1 ] || return 1
-    kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
-        kernel_enough "$key" "$(sysctl -n "$key" 2>/dev/null)" "$value" || sysctl -q "$key=$value" || exit 1
-    done
+    [ $? -le 1 ] && sysctl -q -p "$KERNEL_FILE"
 }

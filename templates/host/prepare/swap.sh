@@ -17,7 +17,8 @@ swap_active_mb() {
 
 # Whether something brings it at a boot: one that a person has only switched on has no file of a unit.
 swap_lasts() {
-    if [ "$1" = "$SWAP_FILE" ] || ! systemd; then return 0; fi
+    if [ "$1" = "$SWAP_FILE" ] || ! systemd || systemd-detect-virt --quiet --container; then return 0; fi
+    case $1 in /dev/zram*) return 0 ;; esac # a service's script switches it on
     unit=$(systemd-escape -p --suffix=swap "$1") || return 0
     for one in "$unit" $(systemctl show -p Following --value "$unit"); do
         [ -z "$(systemctl show -p FragmentPath --value "$one")" ] || return 0
@@ -85,7 +86,7 @@ swap_apply() {
         [ "$free" -gt "$((wanted + 512))" ] || { echo "only $free MB free on /, $wanted MB of swap wanted and 512 MB must stay"; return 1; }
         ! swap_ours || swapoff "$SWAP_FILE" || return 1
         if ! { swap_make "$wanted" && swapon "$SWAP_FILE"; }; then
-            [ -z "$before" ] || { swap_make "$before" && swapon "$SWAP_FILE"; }
+            if ! { [ -n "$before" ] && swap_make "$before" && swapon "$SWAP_FILE"; }; then rm -f "$SWAP_FILE"; fi
             return 1
         fi
     fi
