@@ -40,14 +40,17 @@ POLL = 0.2
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+KEPT_WITHIN = 600.0
+"""Seconds that a restart with its session may take; one that takes longer hangs."""
 HAS_SESSION = (states.LOGGED_IN, states.BLOCKED, states.UNKNOWN)
 
 
 def _keeps(login: Login) -> bool:
     """Whether it is on its way with the session that it had: at night, or asked for just now."""
-    if login.state == states.RESTARTING:
-        return True
-    return login.state == states.LOGGING_IN and login.began == TOKEN and login.code is None
+    if login.code is not None or time.time() - (login.since or 0.0) > KEPT_WITHIN:
+        return False
+    by_token = login.state == states.LOGGING_IN and login.began == TOKEN
+    return by_token or login.state == states.RESTARTING
 
 
 def _takes_a_code(login: Login) -> bool:
@@ -77,17 +80,17 @@ class Operator:
         container = self.find(service)
         if is_worker(service):
             return self._restart_worker(container, request.by, began)
-        since, kept = stamp(time.time()), False
+        since, kept = "", False
         result, told, hint = "failed: it was not seen to become healthy", "", ""
         alarm = Alarm(self._store, self._runtime, self._wire, request.checks)
         try:
-            kept = self._begin_again(container, request)
+            kept, since = self._begin_again(container, request)
             Gate(
                 self._runtime,
                 self._wire,
                 request.checks,
                 request.wait,
-                since if kept else "",
+                since,
                 alarm.waiting,
                 self._store.bridge_key,
                 stretch=request.stretch,
@@ -117,13 +120,22 @@ class Operator:
             kept=kept,
         )
 
-    def _begin_again(self, container: Container, request: requests.RestartRequest) -> bool:
-        """Restarts the service; whether it is a gateway that keeps its session."""
+    def _begin_again(
+        self, container: Container, request: requests.RestartRequest
+    ) -> tuple[bool, str]:
+        """Restarts the service; whether it is a gateway that keeps its session.
+
+        And since when a login of it counts, where that is not of its container's beginning. Of two
+        sessions that are just being kept one may be logged in again already.
+        """
         service, check = request.service, request.checks.get("gateway", {})
         if service == "gateway" and not request.cold:
-            sessions = check.get("sessions", ())
+            began, sessions = stamp(time.time()), check.get("sessions", ())
+            if self._is_being_kept(container, sessions):
+                self._say("the gateway restarts already, with its session")
+                return True, ""
             if self._softly(container, request.command_ports, sessions):
-                return True
+                return True, began
         self._say(f"restarting {service}")
         if service == "gateway":
             self._wire.attempt(
@@ -132,7 +144,7 @@ class Operator:
             )
             self._runtime.begin_afresh(container, cold=request.cold)
         self._runtime.restart(container)
-        return False
+        return False, ""
 
     def _restart_worker(self, container: Container, by: str, began: float) -> events.Done:
         """At once, with a new key, whatever it needs: a person asked for it."""
@@ -152,24 +164,27 @@ class Operator:
         seconds = round(time.monotonic() - began, 1)
         return events.Done("healthy", current, healthy=True, restored=False, seconds=seconds)
 
+    def _is_being_kept(self, container: Container, sessions: Sequence[str]) -> bool:
+        """Whether a restart is under way, and every session that is not there comes with it."""
+        if not container.running:
+            return False
+        found = of_container(container, self._runtime.login_facts(), (), sessions)
+        back = all(one.state in HAS_SESSION or _keeps(one) for one in found)
+        return back and any(map(_keeps, found))
+
     def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
         """False where there is no session to keep: a login that waits is begun anew instead."""
         if not container.running:
             return False
         found = of_container(container, self._runtime.login_facts(), (), sessions)
-        if all(one.state in HAS_SESSION or _keeps(one) for one in found) and any(
-            map(_keeps, found)
-        ):
-            self._say("the gateway restarts already, with its session")
-            return True
-        without = [one for one in found if one.state not in HAS_SESSION]
+        without = [one for one in found if one.state not in HAS_SESSION and not _keeps(one)]
         if not without:
             self._say("the gateway restarts inside its container, with its session")
             return self._runtime.soft_restart(container, ports)
         if len(without) == len(found):
             self._say("the gateway is not logged in: there is no session to keep")
             return False
-        kept = " and ".join(one.session or "" for one in found if one.state in HAS_SESSION)
+        kept = " and ".join(one.session or "" for one in found if one not in without)
         lost = " and ".join(f"{one.session} is {one.state}" for one in without)
         raise HostFailure(
             "soft-restart-refused",

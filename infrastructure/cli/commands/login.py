@@ -144,4 +144,7 @@ def _farthest(status: Status) -> LoginState:
     from bridge.login import states
 
     waits = [one for one in status.logins if one["state"] in states.FOR_A_PERSON]
-    return next((one for one in waits if not _types_itself(one)), status.login)
+    waits = [one for one in waits if not _types_itself(one)]
+    # What can be answered here comes before what cannot.
+    waits.sort(key=lambda one: (one["state"] != WAITING, one["kind"] != "code"))
+    return waits[0] if waits else status.login

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.unlock()
 
 
+def played(clock: Clock) -> SimpleNamespace:
+    """The module `time`, by this clock."""
+    own = {name: getattr(clock, name) for name in ("time", "monotonic", "sleep")}
+    return SimpleNamespace(**{**vars(time), **own})
+
+
 def restart(store: Store, runtime: FakeRuntime, *, cold: bool) -> Done:
     checks: Checks = {"gateway": {"sessions": ["paper"], "twoFactorWait": 1}}
     request = RestartRequest("gateway", cold, [14004], checks, wait=30, by="me")
@@ -226,27 +233,41 @@ def test_a_gateway_that_is_logged_in_restarts_softly(store: Store, clock: Clock)
     ids=["restarting", "begins with its token"],
 )
 def test_a_session_that_is_just_being_kept_is_not_broken_off(
-    store: Store, clock: Clock, story: dict[float, str]
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, story: dict[float, str]
 ) -> None:
     """The nightly restart, or the one that was asked for before a connection was lost."""
     runtime = Soft(clock, {**story, 30.0: "login"})
     clock.now += 10
-    with pytest.raises(HostFailure):  # the story is over before this moment
-        restart(store, runtime, cold=False)
+    monkeypatch.setattr(operate, "time", played(clock))
+    assert restart(store, runtime, cold=False).kept
     assert (runtime.done, runtime.afresh) == ([], [])
 
 
+def test_a_restart_that_hangs_is_no_session_that_is_kept(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = {0.0: "launch password", 1.0: "login", 5.0: "restarting", 1000.0: "login"}
+    runtime = Soft(clock, story)
+    clock.now += 700
+    monkeypatch.setattr(operate, "time", played(clock))
+    with contextlib.suppress(HostFailure):
+        restart(store, runtime, cold=False)
+    assert runtime.done[:1] == ["restart gateway-1"]
+
+
+@pytest.mark.parametrize("own", ["login", "login\n{at} restarting"])
 @pytest.mark.parametrize("other", ["push", "held bad-credentials"])
 def test_one_session_is_not_ended_for_the_other(
-    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, other: str
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, other: str, own: str
 ) -> None:
     runtime = Soft(clock, {})
+    monkeypatch.setattr(operate, "time", played(clock))
     at = int(clock.now) - 100
     monkeypatch.setattr(
         runtime,
         "login_facts",
         lambda: {
-            "live": f"{at} launch password\n{at + 1} login\n",
+            "live": f"{at} launch password\n{at + 1} {own.format(at=at + 2)}\n",
             "paper": f"{at} launch password\n{at + 1} {other}\n",
         },
     )
