@@ -62,7 +62,8 @@ class Finding:
 class Evidence:
     """All that was gathered; what is None could not be had, and `unreached` says why.
 
-    `unrendered` says why there is no plan although the host answered.
+    `unrendered` says why there is no plan although the host answered, `unresolved` that it is for a
+    secret.
     `facts` is what `apply.host.facts` gives, `skew` the host's clock minus ours in seconds,
     `open_ports` those that answered from here, `reached` the domain's 80 and 443, `resolved` the
     domain's addresses.
@@ -73,6 +74,7 @@ class Evidence:
     tools: dict[str, str | None] = field(default_factory=dict)
     unreached: GangwayError | None = None
     unrendered: GangwayError | None = None
+    unresolved: bool = False
     observed: Observed | None = None
     plan: Plan | None = None
     facts: Facts | None = None
@@ -161,9 +163,14 @@ def _rendered(evidence: Evidence, target: Target) -> Release | None:
     from infrastructure.render import release
 
     try:
-        return release(target, resolve(target, generate=False))
+        secrets = resolve(target, generate=False)
     except GangwayError as error:
-        evidence.unrendered = error
+        evidence.unrendered, evidence.unresolved = error, True
+        return None
+    try:
+        return release(target, secrets)
+    except GangwayError as error:
+        evidence.unrendered, evidence.unresolved = error, error.code == "bad-secret"
         return None
 
 

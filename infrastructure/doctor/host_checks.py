@@ -28,13 +28,14 @@ def config(evidence: Evidence) -> Iterator[Finding]:
     for problem in evidence.target.warnings:
         yield Finding("config", "warn", f"{problem.place or ''} {problem.message}", problem.hint)
     lacking = missing(evidence.target)
-    if evidence.unrendered is not None:  # with what is only found by running a command of theirs
-        known = {problem.message for problem in lacking}
-        found = evidence.unrendered.problems()
-        lacking += [one for one in found if one.message not in known and one.code != UNMADE]
-    for problem in lacking:
+    known = {problem.message for problem in lacking}
+    found = evidence.unrendered.problems() if evidence.unrendered is not None else []
+    more = [one for one in found if one.message not in known and one.code != UNMADE]
+    for problem in [*lacking, *(more if evidence.unresolved else [])]:
         yield Finding("secrets", "fail", problem.message, problem.hint)
-    if not lacking:
+    for problem in more if not evidence.unresolved else []:
+        yield Finding("config", "fail", problem.message, problem.hint)
+    if not lacking and not more:
         yield Finding("config", "ok", f"target {evidence.target.name} is valid, its secrets there")
 
 

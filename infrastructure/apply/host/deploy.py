@@ -336,8 +336,9 @@ class Deploy:
             return
         failed = [one for one in self._request.services if _speaks_of(one.name, failure.code)]
         taken = {one.image for one in failed}.intersection(self._taken)
-        if failed and len(self._taken) == 1:  # the bridge, which the one new gateway lets down
-            taken = set(self._taken)
+        services = {one.image: one.name for one in self._request.services}
+        if [services.get(name) for name in self._taken] == ["gateway"] and failed:
+            taken = set(self._taken)  # the bridge fails because the one new gateway lets it down
         with contextlib.suppress(Exception):
             for name in taken:
                 self._store.refuse(self._taken[name], failure.message[:200])

@@ -371,6 +371,7 @@ def _look_at_images(base: Path) -> None:
     Also takes away what the gateway has left since: months may pass without a deploy, which does.
     """
     store = Store(str(base))
+    store.require_here()
     if gone := store.prune_gateway():
         print(f"removed {len(gone)} old logs and dumps of the gateway")
     noted = store.noted(store.current() or "")

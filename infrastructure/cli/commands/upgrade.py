@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from infrastructure.cli.commands.completion import services
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from infrastructure.apply.protocol.documents import ImageState, Newer
     from infrastructure.apply.session import Session
@@ -71,7 +72,7 @@ def upgrade(
       ./deploy.py upgrade --weekly
     """
     from infrastructure.cli.host import planned
-    from infrastructure.errors import ChangesPending, UsageError, WaitingForPerson
+    from infrastructure.errors import ChangesPending, UsageError
 
     current = settings(context)
     if service is not None and not _from_registry(current, service):
@@ -112,17 +113,25 @@ def upgrade(
             pending = ChangesPending(f"{len(newer)} newer", hint="./deploy.py upgrade")
             pending.reported = True
             raise pending
-        try:
+        with _telling(current, to):
             _take(current, found, newer, document, service, yes=yes, wait=wait)
-        except WaitingForPerson:  # the new one stays
-            _to_write(current, to)
-            raise
-    _to_write(current, to)
 
 
-def _to_write(current: Settings, to: str | None) -> None:
-    if to is not None:
-        current.out.say(f"now write the tag {to} into stack.yaml, or the next up goes back")
+@contextmanager
+def _telling(current: Settings, to: str | None) -> Iterator[None]:
+    """What is left to be done where the new one stays: it serves, or waits, or is a worker."""
+    from infrastructure.errors import GangwayError
+
+    stays = False
+    try:
+        yield
+        stays = True
+    except GangwayError as error:
+        stays = error.code in ("waiting-2fa", "worker-ends")
+        raise
+    finally:
+        if to is not None and stays:
+            current.out.say(f"now write the tag {to} into stack.yaml, or the next up goes back")
 
 
 def _weekly(current: Settings, *, wanted: bool) -> None:

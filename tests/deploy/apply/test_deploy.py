@@ -795,6 +795,28 @@ def test_only_the_image_that_was_seen_to_fail_is_refused(
     assert store.refused().keys() == blamed
 
 
+@pytest.mark.parametrize(("taken", "refused"), [("gateway", True), ("caddy", False)])
+def test_a_bridge_that_is_not_ready_condemns_only_a_new_gateway(
+    store: Store, monkeypatch: pytest.MonkeyPatch, taken: str, refused: bool
+) -> None:
+    """Caddy has no part in a gateway that restarts at night meanwhile."""
+    monkeypatch.setattr(deploy_module, "RESTORED_WITHIN", 0.2)
+    runtime = with_images()
+    runtime.healthy["bridge-1"] = False
+    runtime.existing[1].health = "unhealthy"
+    runtime.images["by digest"] = f"{taken}-two"
+    runtime.new_image = (f"{taken}:stable", f"{taken}-two")
+    with pytest.raises(HostFailure):
+        deploy(
+            store,
+            runtime,
+            {taken: "update", "bridge": "unchanged"},
+            images={f"{taken}:stable": f"{taken}-two"},
+            command="upgrade",
+        )
+    assert bool(store.refused()) is refused
+
+
 def test_an_image_that_is_gone_stops_nothing(store: Store) -> None:
     runtime = with_images()
     with pytest.raises(HostFailure) as caught:
