@@ -534,7 +534,7 @@ class Session:
 
     def watch_screen(self) -> None:
         """Returns when the VNC server has ended on its own; meant to be interrupted."""
-        self._exchange.until(events.Ended, None)
+        self.stay()
         self._screen_on = False
 
     def stay(self) -> None:

@@ -29,6 +29,7 @@ from websockets.typing import Subprotocol
 
 from infrastructure.errors import UsageError
 from infrastructure.screen.access import Access, our_users, owner_of
+from infrastructure.transport.base import port_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -202,11 +203,7 @@ def _listening(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise UsageError(
-            f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
-            hint="without --port a free one is taken",
-            code="local-port-taken",
-        ) from None
+        raise port_taken(port, error) from None
 
 
 def _silent() -> logging.Logger:

@@ -198,6 +198,15 @@ class RelayServer(socketserver.ThreadingTCPServer):
         log.debug("a tunnelled connection failed: %s", sys.exc_info()[1])
 
 
+def port_taken(port: int, error: OSError) -> UsageError:
+    """A port of this machine that `--port` names, and that cannot be listened on."""
+    return UsageError(
+        f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
+        hint="without --port a free one is taken",
+        code="local-port-taken",
+    )
+
+
 @contextlib.contextmanager
 def relay(open_far: Callable[[], Any], local_port: int) -> Iterator[int]:
     """Listens on 127.0.0.1 (0: a free port) for the length of the block.
@@ -217,11 +226,7 @@ def relay(open_far: Callable[[], Any], local_port: int) -> Iterator[int]:
     try:
         listening = RelayServer(("127.0.0.1", local_port), Handler)
     except OSError as error:
-        raise UsageError(
-            f"port {local_port} of 127.0.0.1 cannot be used: {error.strerror}",
-            hint="without --port a free one is taken",
-            code="local-port-taken",
-        ) from None
+        raise port_taken(local_port, error) from None
     with listening as server:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
         try:

@@ -51,9 +51,9 @@ def replace(
     current: Settings, service: str, name: str | None, *, fresh: bool, wait: float | None
 ) -> None:
     """Builds the bridge or a worker and puts it into service; `fresh`: without cached layers."""
-    from infrastructure.cli.commands.up import document, failing
+    from infrastructure.cli.commands.up import document, failing, require_worker
     from infrastructure.cli.host import planned
-    from infrastructure.errors import DeployFailed, UsageError
+    from infrastructure.errors import UsageError
 
     one = _chosen(current, service, name, fresh=fresh)
     with planned(current, lock=True) as found:
@@ -67,9 +67,7 @@ def replace(
             return
         with failing(current, {**plan.as_json(), "release": found.observed.release}):
             outcome = _replaced(found, plan, one, fresh=fresh, wait=wait)
-            if why := outcome.workers.get(one):
-                log = f"./deploy.py logs {one}"
-                raise DeployFailed(f"worker {one}: {why}", hint=log, code="worker-ends")
+            require_worker(outcome, one)
     current.out.document(document(plan, outcome.release, outcome))
     current.out.say(
         f"the new {_the(one).removeprefix('the ')} serves after {outcome.seconds:.1f} s"

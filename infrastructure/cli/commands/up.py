@@ -187,6 +187,15 @@ def noting(target: Target) -> Iterator[None]:
     whereabouts.note(target)
 
 
+def require_worker(outcome: Outcome, name: str) -> None:
+    """Raises DeployFailed when the worker that a command was about does not run as it should."""
+    from infrastructure.errors import DeployFailed
+
+    if why := outcome.workers.get(name):
+        log = f"./deploy.py logs {name}"
+        raise DeployFailed(f"worker {name}: {why}", hint=log, code="worker-ends")
+
+
 def ailing(outcome: Outcome) -> list[str]:
     """A line for each worker that does not run as it should."""
     return [

@@ -232,9 +232,8 @@ def _take(
     yes: bool,
     wait: float | None,
 ) -> None:
-    from infrastructure.cli.commands.up import ailing, closing, ending, failing
+    from infrastructure.cli.commands.up import ailing, closing, ending, failing, require_worker
     from infrastructure.cli.plan_view import lines
-    from infrastructure.errors import DeployFailed
     from infrastructure.plan.compute import upgraded
 
     fetched = {one.service: _fetched(current, found.session, one) for one in newer}
@@ -260,9 +259,7 @@ def _take(
             command="upgrade",
             images={image.name: image.id for image in fetched.values()},
         )
-        if why := outcome.workers.get(service or ""):
-            log = f"./deploy.py logs {service}"
-            raise DeployFailed(f"worker {service}: {why}", hint=log, code="worker-ends")
+        require_worker(outcome, service or "")
     current.out.document({**document, **ending(outcome)})
     current.out.say(closing(plan, outcome))
     for told in ailing(outcome):
