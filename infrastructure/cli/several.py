@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
 
 PROGRAM = PROJECT / "deploy.py"
 WORST = (130, 1, 2, 5, 6, 4, 3)
@@ -88,9 +89,12 @@ def plan_or_status(current: Settings, names: Sequence[str]) -> int:
 def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     """Those without an approval at once, the others meanwhile one after the other."""
     from infrastructure.cli.app import confirm
+    from infrastructure.config import DEFAULT_FILE, load_all
 
-    _require_users_of_their_own(current, names)
-    behind = _left_behind(current, names)
+    every = load_all(current.config or DEFAULT_FILE)
+    found = [target for target in every if target.name in names]
+    _require_users_of_their_own(found)
+    behind = _left_behind(found)
     quiet = [word for word in _options() if word not in ("--json", "--yes", "-y")]
     looked = _together(current, names, [*quiet, "plan", "--json"], aloud=False)
     broken = [one for one in looked if one.document is None or one.code]
@@ -108,7 +112,7 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     confirm(current, yes=yes)
     words = [*(word for word in _words() if word not in ("--yes", "-y")), "--yes"]
     free = [name for name in names if name not in asked]
-    turns, stop = _turns(current), threading.Event()
+    turns, stop = _turns(found), threading.Event()
     with ThreadPoolExecutor(1) as beside:
         others = beside.submit(_together, current, free, words, turns, stop=stop) if free else None
         try:
@@ -120,12 +124,11 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     return _told(current, sorted(done, key=lambda one: names.index(one.name)))
 
 
-def _require_users_of_their_own(current: Settings, names: Sequence[str]) -> None:
+def _require_users_of_their_own(found: Sequence[Target]) -> None:
     """One after the other, each would take the session of the one before."""
-    from infrastructure.config import DEFAULT_FILE, load_all, same_login
+    from infrastructure.config import same_login
 
-    found = load_all(current.config or DEFAULT_FILE)
-    two = same_login.first_two([target for target in found if target.name in names])
+    two = same_login.first_two(found)
     if two is not None:
         one, other = two
         raise UsageError(
@@ -136,14 +139,12 @@ def _require_users_of_their_own(current: Settings, names: Sequence[str]) -> None
         )
 
 
-def _left_behind(current: Settings, names: Sequence[str]) -> dict[str, Problem]:
+def _left_behind(found: Sequence[Target]) -> dict[str, Problem]:
     """Of the targets that were last started elsewhere: what to say before they are started here."""
     from infrastructure.cli import whereabouts
-    from infrastructure.config import DEFAULT_FILE, load_all
 
-    every = load_all(current.config or DEFAULT_FILE)
-    found = {one.name: whereabouts.left_behind(one) for one in every if one.name in names}
-    return {name: problem for name, problem in found.items() if problem is not None}
+    told = {one.name: whereabouts.left_behind(one) for one in found}
+    return {name: problem for name, problem in told.items() if problem is not None}
 
 
 def _starts_gateway(planned: Any) -> bool:
@@ -176,12 +177,9 @@ def _options() -> list[str]:
     return kept
 
 
-def _turns(current: Settings) -> dict[str, threading.Lock]:
+def _turns(found: Sequence[Target]) -> dict[str, threading.Lock]:
     """One for each host, by the names of its targets."""
-    from infrastructure.config import DEFAULT_FILE, load_all
-
     hosts: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-    found = load_all(current.config or DEFAULT_FILE)
     return {target.name: hosts[target.stack.host.address.lower()] for target in found}
 
 

@@ -428,12 +428,8 @@ def _orders_wait_for_a_click(stack: Stack, place: Placer) -> Iterator[Problem]:
 
 
 def _secret_in_the_environment(stack: Stack, place: Placer) -> Iterator[Problem]:
-    for variable in worker_checks.telltale(stack.gateway.environment):
-        yield Problem(
-            f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
-            place("gateway", "environment", variable),
-            "leave it out: the gateway's passwords are keys of their own and passed as files",
-        )
+    hint = "leave it out: the gateway's passwords are keys of their own and passed as files"
+    yield from worker_checks.in_the_open(stack.gateway.environment, place, ("gateway",), hint)
 
 
 def _zone_of_hours(stack: Stack, place: Placer) -> Iterator[Problem]:

@@ -120,12 +120,20 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
                 place("workers", name, "tws_client_id"),
                 "leave it out and order through the bridge, or keep to reading there",
             )
-        for variable in telltale(worker.environment):
-            yield Problem(
-                f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
-                place("workers", name, "environment", variable),
-                "put it below secrets: and read the file that NAME_FILE names",
-            )
+        hint = "put it below secrets: and read the file that NAME_FILE names"
+        yield from in_the_open(worker.environment, place, ("workers", name), hint)
+
+
+def in_the_open(
+    environment: Iterable[str], place: Placer, section: tuple[str, ...], hint: str
+) -> Iterator[Problem]:
+    """What is said of a section's variables that look like a secret."""
+    for variable in telltale(environment):
+        yield Problem(
+            f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
+            place(*section, "environment", variable),
+            hint,
+        )
 
 
 def telltale(environment: Iterable[str]) -> list[str]:

@@ -28,8 +28,6 @@ from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import actions, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bridge.login.model import Login
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
@@ -51,6 +49,12 @@ def _keeps(login: Login) -> bool:
         return False
     by_token = login.state == states.LOGGING_IN and login.began == TOKEN
     return by_token or login.state == states.RESTARTING
+
+
+def _are_being_kept(found: list[Login]) -> bool:
+    """Whether a restart is under way, and every session that is not there comes with it."""
+    back = all(one.state in HAS_SESSION or _keeps(one) for one in found)
+    return back and any(map(_keeps, found))
 
 
 def _takes_a_code(login: Login) -> bool:
@@ -131,10 +135,11 @@ class Operator:
         service, check = request.service, request.checks.get("gateway", {})
         if service == "gateway" and not request.cold:
             began, sessions = stamp(time.time()), check.get("sessions", ())
-            if self._is_being_kept(container, sessions):
+            found = of_container(container, self._runtime.login_facts(), (), sessions)
+            if container.running and _are_being_kept(found):
                 self._say("the gateway restarts already, with its session")
                 return True, ""
-            if self._softly(container, request.command_ports, sessions):
+            if container.running and self._softly(container, request.command_ports, found):
                 return True, began
         self._say(f"restarting {service}")
         if service == "gateway":
@@ -164,19 +169,8 @@ class Operator:
         seconds = round(time.monotonic() - began, 1)
         return events.Done("healthy", current, healthy=True, restored=False, seconds=seconds)
 
-    def _is_being_kept(self, container: Container, sessions: Sequence[str]) -> bool:
-        """Whether a restart is under way, and every session that is not there comes with it."""
-        if not container.running:
-            return False
-        found = of_container(container, self._runtime.login_facts(), (), sessions)
-        back = all(one.state in HAS_SESSION or _keeps(one) for one in found)
-        return back and any(map(_keeps, found))
-
-    def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
+    def _softly(self, container: Container, ports: list[int], found: list[Login]) -> bool:
         """False where there is no session to keep: a login that waits is begun anew instead."""
-        if not container.running:
-            return False
-        found = of_container(container, self._runtime.login_facts(), (), sessions)
         without = [one for one in found if one.state not in HAS_SESSION and not _keeps(one)]
         if not without:
             self._say("the gateway restarts inside its container, with its session")
